@@ -15,10 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from conformask.background import Compute
-from conformask.extras.paper.images import collections_of
-from conformask.extras.paper.rows import Row, distances_of
-from conformask.extras.paper.settings import PRESETS, rows_of
-from conformask.extras.paper.stages import Cache, plan_row
+from conformask.extras.paper import PRESETS, rows_of
+from conformask.extras.paper.reproduce import distances_of
+from conformask.extras.paper.rows import Row
+from conformask.extras.paper.stages import Cache, collections_of, plan_row
 from conformask.masker.run_folder import read_stored
 from conformask.records.evaluation import Evaluation
 from conformask.records.record import Array, read_arrays, write_arrays

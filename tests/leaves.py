@@ -15,7 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EXTRAS = Path("src", "conformask", "extras")
-LEAVES = sorted(path.parent.name for path in (ROOT / EXTRAS).glob("*/__init__.py"))
+FOLDERS = {path.parent for path in (ROOT / EXTRAS).glob("*/__init__.py")}
+LEAVES = sorted(path.stem for path in FOLDERS.union((ROOT / EXTRAS).glob("[a-z]*.py")))
 COPIED = ("src", "tests", "docs", "examples", "benchmarks", "pyproject.toml", "CHANGELOG.md", "README.md")
 
 
@@ -25,7 +26,8 @@ def without(folder, *leaves):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
         copy(ROOT / name, folder / name)
     for leaf in leaves:
-        shutil.rmtree(folder / EXTRAS / leaf)
+        shutil.rmtree(folder / EXTRAS / leaf, ignore_errors=True)
+        (folder / EXTRAS / f"{leaf}.py").unlink(missing_ok=True)
         # a folder named napari would hide the package
         (tests,) = (folder / "tests" / "extras").glob(f"{leaf}*")
         shutil.rmtree(tests)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from conformask.extras.make.probe import probe as probe
     from conformask.extras.measure.calibrate import measure as measure
     from conformask.extras.noise.clean import CleanLocal as CleanLocal, CleanMean as CleanMean
-    from conformask.extras.noise.counts import split_counts as split_counts
+    from conformask.extras.noise.repeats import split_counts as split_counts
     from conformask.extras.objects.loss import Objects as Objects
     from conformask.extras.train import NetworkOptions as NetworkOptions, TrainingConfig as TrainingConfig
     from conformask.extras.train.fit import fit_scorer as fit_scorer
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "images.triplets": "Triplets Splits",
     "extras.measure.calibrate": "measure",
-    "extras.noise.counts": "split_counts",
+    "extras.noise.repeats": "split_counts",
     "extras.make.probe": "probe",
     "records.reading": "Reading NoiseModel Reference",
     "arrays": "Score",

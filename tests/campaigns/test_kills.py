@@ -26,7 +26,7 @@ import conformask as cm
 from conformask.cli import main
 from conformask.errors import ConformaskError
 from conformask.extras.make.predictors import NetworkPredictor
-from conformask.extras.noise.counts import RECORD
+from conformask.extras.noise.repeats import RECORD
 from conformask.images.read import read_image, write_image
 from conformask.images.triplets import Triplets
 from conformask.masker.folder import MaskFolder

@@ -95,7 +95,7 @@ def test_what_cannot_be_written_is_refused_before_the_work(words, way, refused, 
     for work in (
         "images.rows.TripletRow.read",
         "extras.make.triplets.TrueImages.__getitem__",
-        "extras.noise.counts._write",
+        "extras.noise.repeats._write",
         "extras.export.onnx.translate",
     ):
         monkeypatch.setattr(f"conformask.{work}", never)

@@ -11,7 +11,7 @@ import torch
 import conformask as cm
 from conformask.cli import main
 from conformask.errors import ImageError, InvalidArgumentError
-from conformask.extras.depth.ratios import LOG_RATIO, RELATIVE
+from conformask.extras.depth import LOG_RATIO, RELATIVE
 from conformask.losses.base import RatioMap
 from conformask.records.card import sentence_of
 from conformask.records.loss import read_loss

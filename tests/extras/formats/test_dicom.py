@@ -19,7 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid  # noq
 
 from conformask.errors import ImageError, MissingFileError  # noqa: E402
 from conformask.extensions import pip_install  # noqa: E402
-from conformask.extras.formats.dicom_masks import write_segmentation  # noqa: E402
+from conformask.extras.formats.dicom import write_segmentation  # noqa: E402
 from conformask.images.formats import SourceImage  # noqa: E402
 from conformask.images.read import (  # noqa: E402
     decode,

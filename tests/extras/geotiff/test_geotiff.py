@@ -11,7 +11,7 @@ import conformask as cm
 from conformask import errors
 from conformask.errors import ConformaskWarning, ImageError
 from conformask.extensions import pip_install
-from conformask.extras.geotiff import geotiff
+from conformask.extras import geotiff
 from conformask.extras.make.predictors import CustomPredictor
 from conformask.extras.make.triplets import add_outputs
 from conformask.images.formats import SourceImage

@@ -12,7 +12,7 @@ from crepes import WrapRegressor
 import conformask as cm
 from conformask.cli import main
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, MissingFileError
-from conformask.extras.measure import calibrate, interval, quantities
+from conformask.extras.measure import calibrate, interval
 from conformask.extras.measure.calibrate import measure
 from conformask.extras.measure.files import load_all, save
 from conformask.extras.measure.interval import kept
@@ -276,7 +276,7 @@ def test_images_are_scored_only_where_the_width_follows_the_score(monkeypatch):
     def scored(scorer, batch):
         raise AssertionError("scored")
 
-    monkeypatch.setattr(quantities, "score_of_batch", scored)
+    monkeypatch.setattr(interval, "score_of_batch", scored)
     images = small_triplets(40, seed=1)
     measure(MASKER, images, "mean").intervals(small_triplets(2, seed=2))
     with pytest.raises(AssertionError, match="scored"):

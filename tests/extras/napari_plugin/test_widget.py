@@ -13,7 +13,7 @@ import tifffile
 from runs_of_fields import Run, pair, run_of, spread
 
 import conformask as cm
-from conformask.extras.napari.words import BAD, TONES
+from conformask.extras.napari.widget import BAD, TONES
 from conformask.extras.view.sliders import SliderSetting, bound_text, recalibrated_at
 from conformask.images.read import read_image
 from conformask.records.numbers import rounded_share
@@ -514,11 +514,11 @@ def viewer(qt, monkeypatch):
     from napari.components import ViewerModel
     from napari.utils.notifications import notification_manager
 
-    import conformask.extras.napari.readers
+    import conformask.extras.napari.layers
 
     notification_manager.records.clear()
     made = ViewerModel()
-    monkeypatch.setattr(conformask.extras.napari.readers, "current_viewer", lambda: made)
+    monkeypatch.setattr(conformask.extras.napari.layers, "current_viewer", lambda: made)
     return made
 
 
@@ -579,7 +579,7 @@ def test_masks_of_one_size_and_scale_are_one_layer(qt, alike, inside):
 
 
 def test_of_a_stack_only_what_is_shown_is_read(qt, alike, monkeypatch):
-    import conformask.extras.napari.readers as readers
+    import conformask.extras.napari.layers as readers
 
     files, open_raster = [], readers.open_raster
     monkeypatch.setattr(readers, "open_raster", lambda file: files.append(file.name) or open_raster(file))
@@ -591,7 +591,7 @@ def test_of_a_stack_only_what_is_shown_is_read(qt, alike, monkeypatch):
 
 
 def test_a_selection_of_masks(qt, alike):
-    from conformask.extras.napari.readers import reader_of
+    from conformask.extras.napari.layers import reader_of
 
     paths = [str(alike / "out" / "masks" / f"{name}.ome.tif") for name in ("cell10", "cell1")]
     ((data, how, _),) = reader_of(paths)(paths, stack=True)
@@ -619,7 +619,7 @@ def test_masks_lie_over_images_whose_reader_does_not_give_their_scale(viewer, al
 
 
 def test_a_mask_lies_over_the_image_of_its_name_before_others(viewer, alike):
-    from conformask.extras.napari.readers import reader_of
+    from conformask.extras.napari.layers import reader_of
 
     files = [alike / "y_hat" / f"cell{number}.ome.tif" for number in (1, 2)]
     first, second = viewer.open(files, plugin="napari")
@@ -640,7 +640,7 @@ def test_masks_beside_masks_have_the_scale_of_their_files(viewer, alike):
 
 
 def test_masks_of_volumes_and_of_one_file(qt, volumes, tmp_path):
-    from conformask.extras.napari.readers import reader_of
+    from conformask.extras.napari.layers import reader_of
 
     x, y_hat, _ = pair(50, (6, 32, 24))
     one = cm.Triplets.from_arrays([x], [y_hat], names=["stack"], reading=cm.Reading(axes="ZYX"))
@@ -664,14 +664,14 @@ def test_a_run_is_chosen_in_the_widget(qt, planes):
 
 
 def test_a_run_that_is_not_calibrated_goes_to_the_widget_too(qt, tmp_path):
-    from conformask.extras.napari.readers import NOTHING, reader_of
+    from conformask.extras.napari.layers import NOTHING, reader_of
 
     (tmp_path / "scorer.json").touch()
     assert reader_of(str(tmp_path))(str(tmp_path)) == NOTHING
 
 
 def test_other_folders_and_files_are_left_to_others(qt, tmp_path):
-    from conformask.extras.napari.readers import reader_of
+    from conformask.extras.napari.layers import reader_of
 
     (tmp_path / "image.png").touch()
     others = [str(tmp_path), str(tmp_path / "image.png"), [str(tmp_path)]]

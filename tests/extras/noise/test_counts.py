@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, OutputError
-from conformask.extras.noise.counts import RECORD, Thinning, relative_noise, split_counts, split_folder
+from conformask.extras.noise.repeats import RECORD, Thinning, relative_noise, split_counts, split_folder
 from conformask.images.formats import SourceImage
 from conformask.images.read import decode_with_header, read_image, write_image
 from conformask.images.tiff import write_tiff_over

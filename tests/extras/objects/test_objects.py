@@ -27,8 +27,7 @@ from conformask.errors import (
     MissingFileError,
     OutputError,
 )
-from conformask.extras.objects.files import ObjectFiles
-from conformask.extras.objects.labels import read_labels
+from conformask.extras.objects.labels import ObjectFiles, read_labels
 from conformask.extras.objects.loss import LabelledObjects
 from conformask.extras.objects.scorer import ObjectScorer
 from conformask.images.formats import SourceImage

@@ -10,10 +10,8 @@ import pytest
 from PIL import Image
 
 from conformask.errors import OutputError
-from conformask.extras.paper import examples, pictures as panels
-from conformask.extras.paper.page import render, write_page
-from conformask.extras.paper.pictures import LIGHT, as_svg, figures
-from conformask.extras.paper.settings import ROWS, RowResult
+from conformask.extras.paper import ROWS, RowResult, figures as panels
+from conformask.extras.paper.figures import LIGHT, as_svg, figures, render, write_page
 from conformask.records.evaluation import Evaluation, Example, ImageRecords
 from synthetic_card import card
 
@@ -238,7 +236,7 @@ def test_names_are_escaped():
     text = check_page([result])
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert" in text
-    drawn = examples.draw_strips(result)
+    drawn = panels.draw_strips(result)
     assert drawn
     ElementTree.fromstring(as_svg(drawn))
 
@@ -247,10 +245,10 @@ def test_examples_are_those_that_both_methods_have(rows):
     result = rows[0]
     ours = result.methods["mask"].examples
     methods = {**result.methods, "default": replace(result.methods["default"], examples=ours[3:])}
-    found = examples.strips(replace(result, methods=methods))
+    found = panels.strips_of(replace(result, methods=methods))
     assert [strip.name for strip in found] == [ours[3].name, ours[0].name, ours[2].name]
     assert [strip.cells[4] is None for strip in found] == [False, True, True]
-    drawing = examples.draw_strips(replace(result, methods=methods))
+    drawing = panels.draw_strips(replace(result, methods=methods))
     assert drawing
     assert sum(len(ax.images) for ax in drawing.axes) == 3 * 5 + 1
 
@@ -258,7 +256,7 @@ def test_examples_are_those_that_both_methods_have(rows):
 def test_no_examples(rows):
     bare = {key: replace(value, examples=()) for key, value in rows[0].methods.items()}
     result = replace(rows[0], methods=bare)
-    assert examples.draw_strips(result) is None
+    assert panels.draw_strips(result) is None
     assert 'href="#row-01"' not in check_page([result])
 
 
@@ -291,10 +289,10 @@ def test_the_page_stays_small():
 
 
 def test_large_pictures_are_lighter_as_jpeg():
-    strip = examples.strips(row_result(ROWS[0], side=200))[0]
+    strip = panels.strips_of(row_result(ROWS[0], side=200))[0]
     cells = [cell for cell in strip.cells if cell]
     assert any(cell.picture.src.startswith("data:image/jpeg") for cell in cells)
-    assert all(max(cell.picture.width, cell.picture.height) <= examples.LONGEST for cell in cells)
+    assert all(max(cell.picture.width, cell.picture.height) <= panels.LONGEST for cell in cells)
 
 
 def test_a_share_beyond_is_absent_without_a_method(rows):

@@ -16,8 +16,8 @@ import pytest
 from conformask.cli import main
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.extensions import pip_install
+from conformask.extras.paper import ROWS
 from conformask.extras.paper.reproduce import reproduce
-from conformask.extras.paper.settings import ROWS
 from conformask.extras.paper.table import COLUMNS
 from conformask.masker.run_folder import read_promise
 from real_images import WEIGHTS

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from conformask.errors import InvalidArgumentError
+from conformask.extras.paper import METHODS, PRESETS, ROWS, rows_of
 from conformask.extras.paper.reproduce import Display
-from conformask.extras.paper.settings import METHODS, PRESETS, ROWS, rows_of
 from conformask.extras.paper.stages import Cache, Stage, plan_row, unique
 from real_images import SHARED
 

@@ -14,7 +14,7 @@ from conformask.cli import main
 from conformask.errors import ImageError, MismatchError, MissingFileError
 from conformask.extensions import pip_install
 from conformask.extras.make.predictors import custom_predictor
-from conformask.extras.spandrel.spandrel import CONTEXT, TILE, from_file
+from conformask.extras.spandrel import CONTEXT, TILE, from_file
 from conformask.images.read import read_image, write_image
 
 spandrel = pytest.importorskip("spandrel", reason="the extra spandrel is not installed")

@@ -9,7 +9,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 import conformask as cm
-from conformask.extras.objects.files import COLORS
+from conformask.extras.objects.labels import COLORS
 from object_worlds import SCORER, objects
 
 pytestmark = [

@@ -17,9 +17,9 @@ import conformask as cm
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.extras.view import viewed_image as opened, viewed_image as planes
 from conformask.extras.view.app import application
-from conformask.extras.view.measured import is_measurable, losses_of, mask_level
 from conformask.extras.view.session import Session
 from conformask.extras.view.share import shared_case
+from conformask.extras.view.sliders import is_measurable, losses_of, mask_level
 from conformask.extras.view.viewed_image import CollectionImage, Contrast, open_image as open_image, presets
 from conformask.images.pictures import AS_STORED, as_bytes, overlay, views_of
 from conformask.images.read import read_image

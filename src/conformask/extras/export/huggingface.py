@@ -8,10 +8,8 @@ from conformask.extras.export.folders import (
     NOTHING,
     TAGS,
     Credits,
-    Exported,
     ExportedFolder,
     ExportFormat,
-    ExportOptions,
     summary_of,
     whole_folder,
 )
@@ -87,9 +85,7 @@ mask = masker(x, y_hat)  # 1 = trusted, 0 = hidden
 {CODE if needs_code else ""}{authors}{cite}"""
 
 
-def _write(masker: Masker, folder: Path, options: ExportOptions) -> Exported:
-    """Export a masker, and summarise the folder."""
-    return summary_of(export_huggingface(masker, folder, credits=options.credits))
-
-
-HUGGINGFACE = ExportFormat(_write, takes_credits=True)
+HUGGINGFACE = ExportFormat(
+    lambda masker, folder, options: summary_of(export_huggingface(masker, folder, credits=options.credits)),
+    takes_credits=True,
+)

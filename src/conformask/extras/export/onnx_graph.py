@@ -1,31 +1,93 @@
-"""The graph of a masker in ONNX, alone or behind a predictor."""
+"""Graphs in ONNX: those of predictors, run by onnxruntime, and that of a masker, alone or behind a predictor.
+
+Needs the extra onnx.
+"""
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
 from conformask.arrays import Images, PerImage, per_image
 from conformask.errors import ConformaskError, InvalidArgumentError, MismatchError, one_line
-from conformask.extras.export.onnx_predictor import open_onnx
-from conformask.extras.make.predictors import FAR, CustomPredictor
-from conformask.masker.components import Shape
-from conformask.masker.masker import Masker
+from conformask.extensions import required
+from conformask.extras.make.predictors import FAR, CustomPredictor, NetworkFormat, Outputs, Run, existing_file
 from conformask.masks.family import Family, refuse_unrelated
 from conformask.promises.order import SLACK, ImageCovariates
 from conformask.records.reading import Network, Size
+from conformask.records.record import hash_of, path_hash
 from conformask.scores.scorer import score_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
     from torch.onnx import ONNXProgram
+
+    from conformask.masker.components import Shape
+    from conformask.masker.masker import Masker
+
+
+def open_onnx(name: str, providers: Sequence[str] | None = None) -> CustomPredictor:
+    """Open the network of a file; its fingerprint covers the files that the file names for its weights."""
+    run, path = onnx_run(name, providers), Path(name)
+    files = (path, *sorted(_weight_files(path)))
+    return CustomPredictor(run, path.name, hash_of([path_hash(file) for file in files]))
+
+
+def onnx_run(name: str, providers: Sequence[str] | None = None) -> Run:
+    """Return a function that runs an ONNX file, on the best provider that onnxruntime has, or on these."""
+    path = existing_file(name)
+    onnxruntime = required("onnxruntime", name, "onnx")
+    try:
+        usable_providers = providers or onnxruntime.get_available_providers()
+        session = onnxruntime.InferenceSession(path, providers=usable_providers)
+    except Exception as error:  # onnxruntime's own errors share no type
+        raise MismatchError(
+            f"{name} is damaged, or is not an ONNX file ({one_line(error)}): copy it or export it again"
+        ) from error
+    input_info, *others = session.get_inputs()
+    if others:
+        raise MismatchError(f"{name} takes {1 + len(others)} inputs; it must take one, (N, C, H, W)")
+    kind, single = np.float16 if "float16" in input_info.type else np.float32, input_info.shape[:1] == [1]
+
+    def run(x: Images) -> Outputs:
+        parts = torch.split(x, 1 if single else len(x))
+        made = [session.run(None, {input_info.name: part.cpu().numpy().astype(kind)}) for part in parts]
+        first, *others = (
+            torch.from_numpy(np.concatenate(each).astype(np.float32))
+            for each in zip(*made, strict=True)
+            if each[0].ndim == x.ndim
+        )
+        return (first, *others) if others else first
+
+    return run
+
+
+def _weight_files(path: Path) -> set[Path]:
+    from google.protobuf.message import Message
+    from onnx import TensorProto, load
+
+    def locations(message: Any) -> Iterator[str]:
+        if isinstance(message, TensorProto):
+            yield from (entry.value for entry in message.external_data if entry.key == "location")
+            return
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                for entry in [value] if isinstance(value, Message) else value:
+                    yield from locations(entry)
+
+    return {path.parent / place for place in locations(load(path, load_external_data=False))}
+
+
+ONNX = NetworkFormat(lambda path, data_range: open_onnx(path))
+
 
 Names = tuple[str, ...]
 MaskFunction = Callable[[Images, PerImage], Images]
@@ -50,7 +112,7 @@ class Graph(nn.Module):
     inputs: ClassVar[Names] = ("x", "y_hat", "lam")
     outputs: ClassVar[Names] = ("mask", "score")
 
-    def __init__(self, masker: Masker) -> None:
+    def __init__(self, masker: "Masker") -> None:
         super().__init__()
         self.network = masker.scorer.network
         """Network of the scorer; set here to register its weights."""
@@ -77,7 +139,7 @@ class AtLambda(nn.Module):
     inputs: ClassVar[Names] = ("x", "y_hat")
     outputs: ClassVar[Names] = ("mask", "score")
 
-    def __init__(self, masker: Masker) -> None:
+    def __init__(self, masker: "Masker") -> None:
         super().__init__()
         self.at, self.lam = Graph(masker), cast(float, constant_lambda(masker))
 
@@ -116,12 +178,12 @@ def mask_function(family: Family) -> MaskFunction:
     return apply_masks
 
 
-def constant_lambda(masker: Masker) -> float | None:
+def constant_lambda(masker: "Masker") -> float | None:
     """Return the calibrated lambda; None where it depends on the image."""
     return None if masker.rule.needs else float(masker.rule(ImageCovariates(n=1))[0])
 
 
-def calibrated_shapes(masker: Masker) -> tuple[Shape, Shape]:
+def calibrated_shapes(masker: "Masker") -> "tuple[Shape, Shape]":
     """Return the shapes of x and y_hat of a calibration image, (C, *space)."""
     if masker.probe is None:
         raise MismatchError("conformask 0.1 did not record the shape of x: calibrate again")
@@ -134,7 +196,7 @@ def lie_within(images: Images, low: float, high: float) -> Tensor:
     return ((images >= low) & (images <= high)).flatten(1).all(dim=1)
 
 
-def noise(masker: Masker, count: int, size: Size, seed: int = 0) -> tuple[Tensor, ...]:
+def noise(masker: "Masker", count: int, size: Size, seed: int = 0) -> tuple[Tensor, ...]:
     """Return random x, y_hat and, if the scorer takes any, maps of a size; x has half of it if it can."""
     generator = torch.Generator().manual_seed(seed)
     channels = masker.scorer.x_channels
@@ -154,7 +216,7 @@ def noise(masker: Masker, count: int, size: Size, seed: int = 0) -> tuple[Tensor
 
 
 def check_scorable(
-    masker: Masker, x: Images, y_hat: Images, cues: Tensor | None = None
+    masker: "Masker", x: Images, y_hat: Images, cues: Tensor | None = None
 ) -> tuple[Tensor, ...]:
     """Return the images, and the maps if there are any, if they can be scored."""
     try:
@@ -165,7 +227,9 @@ def check_scorable(
     return (x, y_hat) if cues is None else (x, y_hat, cues)
 
 
-def translate(masker: Masker, kind: type[Graph] | type[AtLambda] = Graph, opset: int = OPSET) -> "ModelProto":
+def translate(
+    masker: "Masker", kind: type[Graph] | type[AtLambda] = Graph, opset: int = OPSET
+) -> "ModelProto":
     """Translate the graph to ONNX, with sizes and batch as open as the network permits."""
     x, y_hat, *cues = _example(masker)
     example_inputs = (*(x, y_hat, torch.ones(2, dtype=torch.float64))[: len(kind.inputs)], *cues)
@@ -198,7 +262,7 @@ def translate(masker: Masker, kind: type[Graph] | type[AtLambda] = Graph, opset:
     return name_axes(model)
 
 
-def _example(masker: Masker) -> tuple[Tensor, ...]:
+def _example(masker: "Masker") -> tuple[Tensor, ...]:
     """Return images for the translation; no layer is one pixel wide, which torch would take for fixed."""
     size = masker.card.sizes[0]
     if max(size) <= (SMALL if len(size) == 2 else SMALL_DEEP):
@@ -240,7 +304,7 @@ class PredictorGraph:
     """The predictor, on the CPU, where the exported file is checked."""
     network: Network
     model: "ModelProto"
-    x: Shape
+    x: "Shape"
     """Shape of x of a calibration image, (Cx, *space)."""
 
     def images(self, count: int, width_factor: int = 1) -> tuple[Images, Images]:
@@ -255,7 +319,7 @@ class PredictorGraph:
             raise MismatchError(f"{self.predictor.name} fails on x of {shape}: {one_line(error)}") from error
 
 
-def predictor_graph(masker: Masker, path: Path, network: str | None = None) -> PredictorGraph:
+def predictor_graph(masker: "Masker", path: Path, network: str | None = None) -> PredictorGraph:
     """Load the predictor in a file, if the masker takes its outputs for images like the calibration's.
 
     Args:
@@ -289,7 +353,7 @@ def _input(model: "ModelProto") -> "ValueInfoProto":
     return next(value for value in model.graph.input if value.name not in weights)
 
 
-def _refuse_other_inputs(name: str, value_info: "ValueInfoProto", x: Shape) -> None:
+def _refuse_other_inputs(name: str, value_info: "ValueInfoProto", x: "Shape") -> None:
     """Raise if the declared input does not fit x, with more detail than onnxruntime's error."""
     from onnx import TensorProto
 
@@ -316,7 +380,7 @@ def _refuse_other_inputs(name: str, value_info: "ValueInfoProto", x: Shape) -> N
         )
 
 
-def append_masker(masker: Masker, front: PredictorGraph) -> "ModelProto":
+def append_masker(masker: "Masker", front: PredictorGraph) -> "ModelProto":
     """Return the graph x -> (y_hat, mask, score): the predictor, then the masker at its calibrated lambda."""
     from onnx import compose, version_converter
 
@@ -341,7 +405,7 @@ def append_masker(masker: Masker, front: PredictorGraph) -> "ModelProto":
         ) from error
 
 
-def _expose_input(model: "ModelProto", x: Shape) -> "ModelProto":
+def _expose_input(model: "ModelProto", x: "Shape") -> "ModelProto":
     """Return the model x -> (x, first output), float32, with names that the masker does not use."""
     from onnx import TensorProto, compose, helper
 

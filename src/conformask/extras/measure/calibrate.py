@@ -6,11 +6,13 @@ from typing import Literal
 import numpy as np
 
 from conformask.errors import CalibrationError, InvalidArgumentError
-from conformask.extras.measure.interval import Number, Side, alone
-from conformask.extras.measure.quantities import (
+from conformask.extras.measure.interval import (
     Function,
     Measured,
+    Number,
     Numbers,
+    Side,
+    alone,
     check_measurable,
     facts_of,
     measured_of,

@@ -4,8 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from conformask.errors import MismatchError, MissingFileError
-from conformask.extras.measure.interval import Number, Side, alone
-from conformask.extras.measure.quantities import Quantity, quantity
+from conformask.extras.measure.interval import Number, Quantity, Side, alone, quantity
 from conformask.promises.promise import Promise
 from conformask.records.card import Domain
 from conformask.records.record import (

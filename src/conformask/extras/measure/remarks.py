@@ -28,7 +28,7 @@ def sentences(run: Path) -> list[str]:
 def says_of_images(run: Path, data: Path) -> SaysOfImages:
     """Return the function that gives the intervals of images; functions of somebody's own are left out."""
     from conformask.extras.measure.files import file_of, load, scorer_of
-    from conformask.extras.measure.quantities import QUANTITIES
+    from conformask.extras.measure.interval import QUANTITIES
     from conformask.images.triplets import Triplets
 
     known = [each for each in QUANTITIES.values() if file_of(run, each).is_file()]

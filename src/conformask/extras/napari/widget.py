@@ -4,6 +4,7 @@ import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from pathlib import Path
 from threading import Lock
 from typing import Any, no_type_check
@@ -46,17 +47,52 @@ from conformask.extras.napari.layers import (
     trouble_of,
     with_size,
 )
-from conformask.extras.napari.words import image_html, promise_html, trouble_html
-from conformask.extras.view.measured import mask_size_of
-from conformask.extras.view.sliders import SliderLimits, SliderSetting, bound_text, recalibrated_at, sliders
+from conformask.extras.view.sliders import (
+    SliderLimits,
+    SliderSetting,
+    SliderState,
+    bound_text,
+    mask_size_of,
+    recalibrated_at,
+    sliders,
+)
 from conformask.images.formats import DataRange, Places
 from conformask.images.pictures import TITLES
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.masker.whole import ScoredImage, level_of
-from conformask.records.numbers import figure
+from conformask.records.numbers import figure, rounded_share
 from conformask.records.reading import Size
 from conformask.records.record import Array
+
+TONES = {"calibrated": "#00735a", "simultaneous": "#00735a", "exploratory": "#ad4d06"}
+BAD = "#b84500"
+"""Tones of the light viewer, behind white letters, by the name of a standing; BAD for the others."""
+MARKS = {"calibrated": "✓", "simultaneous": "✓", "exploratory": "~"}
+
+
+def promise_html(state: SliderState) -> str:
+    """Return the promise at a setting, and how far it can be relied on."""
+    name, title = state.status.name, escape(state.status.title)
+    tone, mark = TONES.get(name, BAD), MARKS.get(name, "✗")
+    badge = f'<b style="background-color: {tone}; color: white">&nbsp;{mark} {title}&nbsp;</b>'
+    sentence = "" if state.sentence is None else f"<big>{escape(state.sentence)}</big>"
+    notes = (
+        escape(note or "") for note in (state.status.text, state.useless, state.score, state.about_masks)
+    )
+    loss = f" Loss: {escape(state.loss or '')}."
+    formula = "" if state.formula is None else f"<small><code>{escape(state.formula)}</code>{loss}</small>"
+    paragraphs = (badge, sentence, *notes, formula)
+    return "".join(f"<p>{paragraph}</p>" for paragraph in paragraphs if paragraph)
+
+
+def image_html(title: str, size: float, bound: str | None, *notes: str | None) -> str:
+    """Return how much is hidden of an image, its bound, and further notes on its mask."""
+    facts = [f"{title}: <b>{rounded_share(size)} hidden</b>"]
+    if bound is not None:
+        facts.append(f"Promised without a mask: {escape(bound)}")
+    return "".join(f"<p>{paragraph}</p>" for paragraph in (*facts, *(escape(note) for note in notes if note)))
+
 
 STEPS = 1000
 """Number of steps of the slider, which is logarithmic."""
@@ -366,7 +402,10 @@ def _score(*arguments):
 
 
 def _show_trouble(label: Label, trouble: str | None) -> None:
-    label.value, label.visible = trouble_html(trouble), trouble is not None
+    """Show what is wrong with the chosen run or layers; hide the label if nothing is."""
+    tone = f"background-color: {BAD}; color: white"
+    text = "" if trouble is None else f'<span style="{tone}">&nbsp;✗ {escape(trouble)}&nbsp;</span>'
+    label.value, label.visible = text, trouble is not None
 
 
 def _advance(bar: progress, total: int) -> None:

@@ -58,8 +58,7 @@ def split_counts(
     seed
         Seed of the parts, with the name and the content of each image.
     """
-    from conformask.extras.noise.counts import Thinning, split_folder
-    from conformask.extras.noise.repeats import REPEATS
+    from conformask.extras.noise.repeats import REPEATS, Thinning, split_folder
     from conformask.records.numbers import figure, plural, share as percentage
     from conformask.records.reading import Reading
 

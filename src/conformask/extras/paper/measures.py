@@ -8,10 +8,16 @@ import torch
 
 from conformask.arrays import best_device
 from conformask.background import main_process, tracked
+from conformask.extras.paper import CONFIDENCE, QUANTILE, SEED, THRESHOLD
 from conformask.extras.paper.resplits import resplit
-from conformask.extras.paper.rows import OPT, RESPLITS, Row
-from conformask.extras.paper.scorers import family_name, scorer_with_selection, trained_scorer
-from conformask.extras.paper.settings import CONFIDENCE, QUANTILE, SEED, THRESHOLD
+from conformask.extras.paper.rows import (
+    OPT,
+    RESPLITS,
+    Row,
+    family_name,
+    scorer_with_selection,
+    trained_scorer,
+)
 from conformask.images.triplets import BATCH_SIZE, Triplets
 from conformask.losses import AnyLoss, loss
 from conformask.masker.calibrate import calibrate

@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
+from conformask.arrays import Distance
 from conformask.background import DEFAULT_DEVICES, Compute, main_process
 from conformask.errors import ConformaskError, chosen
 from conformask.extensions import required
-from conformask.extras.paper.images import collections_of
+from conformask.extras.paper import PRESETS, SPLITS, Finished, PaperPreset, Run, TableRow, rows_of
 from conformask.extras.paper.measures import calibrate_method, evaluate_method, measure_oracles
-from conformask.extras.paper.rows import Row, distances_of
-from conformask.extras.paper.scorers import train_scorer
-from conformask.extras.paper.settings import PRESETS, SPLITS, Finished, PaperPreset, Run, rows_of
-from conformask.extras.paper.stages import Cache, RowPlan, Stage, plan_row, unique
+from conformask.extras.paper.rows import Row, train_scorer
+from conformask.extras.paper.stages import Cache, RowPlan, Stage, collections_of, plan_row, unique
 from conformask.extras.paper.table import FIGURES, FILES, PAGE, write_table
+from conformask.losses.distances import distance as distance_by_name
 from conformask.records.record import refuse_unclaimed, refuse_unclaimed_in
 
 
@@ -145,11 +146,23 @@ def reproduce(
     return Reproduction(finished, files, time.monotonic() - start)
 
 
+def distances_of(
+    rows: Sequence[TableRow], preset: PaperPreset, weights_path: str | Path | None
+) -> dict[str, Distance]:
+    """Return the distances that the rows need, each tried once."""
+    distances = {}
+    for name in dict.fromkeys(row.distance for row in rows):
+        distances[name] = distance_by_name(name, weights_path if name == "lpips" else None)
+        zeros = torch.zeros(1, 1, preset.size, preset.size)
+        distances[name](zeros, zeros)
+    return distances
+
+
 def _run(
     rows: Sequence[Row], run: Run, out: Path, display: Display
 ) -> tuple[tuple[Finished, ...], tuple[Path, ...]]:
     """Run the unfinished stages of all rows; write the table after each row, and the page at the end."""
-    from conformask.extras.paper.page import write_page
+    from conformask.extras.paper.figures import write_page
 
     cache = display.cache
     for row in rows:  # every image of every collection is read before any training

@@ -1,21 +1,25 @@
-"""A row at work: its stages with what they need, and its results once they are done."""
+"""A row at work: its stages with what they need, its score networks, and its results once they are done."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from conformask.arrays import Array, Distance
+from conformask.arrays import Array, Distance, seeded
 from conformask.background import Compute
-from conformask.extras.paper.images import Collection
-from conformask.extras.paper.settings import METHODS, Finished, PaperPreset, RowResult, TableRow
-from conformask.extras.paper.stages import Cache, RowPlan
+from conformask.extras.paper import METHODS, SEED, Finished, PaperPreset, RowResult, TableRow
+from conformask.extras.paper.stages import FREE, Cache, Collection, RowPlan, points
+from conformask.extras.train import NetworkOptions
+from conformask.extras.train.fit import fit_scorer
 from conformask.images.triplets import Triplets
-from conformask.losses.distances import distance as distance_by_name
+from conformask.losses import loss
+from conformask.masks.families import family
 from conformask.records.evaluation import Evaluation
 from conformask.records.record import read_arrays, read_json
+from conformask.scores.network_scorer import NetworkScorer, head, load_scorer
+from conformask.scores.networks import UNet, levels_for
+from conformask.scores.scoring import selection_record
 
 OPT = "opt.npz"
 RESPLITS = "resplits"
@@ -69,13 +73,60 @@ def _resplits(folder: Path) -> Mapping[str, float | Array]:
     }
 
 
-def distances_of(
-    rows: Sequence[TableRow], preset: PaperPreset, weights_path: str | Path | None
-) -> dict[str, Distance]:
-    """Return the distances that the rows need, each tried once."""
-    distances = {}
-    for name in dict.fromkeys(row.distance for row in rows):
-        distances[name] = distance_by_name(name, weights_path if name == "lpips" else None)
-        zeros = torch.zeros(1, 1, preset.size, preset.size)
-        distances[name](zeros, zeros)
-    return distances
+def train_scorer(row: Row, method: str, folder: Path) -> None:
+    """Train the score network of a method."""
+    data, settings, distance = row.data(), row.preset.scorer, _training_distance(row, method)
+    fit_scorer(
+        data.part("train"),
+        selection=data.part("selection"),
+        loss=distance or FREE,
+        out=folder,
+        scorer=METHODS[method].scorer,
+        network=NetworkOptions(
+            module=None if METHODS[method].own_network else _unet(row, method, data),
+            per_channel=True,
+            width=settings.width,
+        ),
+        training=settings.config(points(row.row, row.preset) if distance else None),
+        compute=row.compute,
+    )
+
+
+def _unet(row: Row, method: str, data: Triplets) -> UNet:
+    """Return a U-Net whose levels halve an image to one pixel, eight at most, as in the paper."""
+    first, score_head = data[0], head(METHODS[method].scorer, loss(row.distance))
+    channels = len(first.y_hat)
+    with seeded(SEED):
+        return UNet(
+            len(first.x) + channels,
+            score_head.outputs(channels, per_channel=True),
+            width=row.preset.scorer.width,
+            levels=levels_for(row.preset.size),
+            paper_form=row.preset.scorer.paper_form,
+        ).start_at(score_head.start)
+
+
+def _training_distance(row: Row, method: str) -> Distance | None:
+    """Return the distance that a method is trained for; Quantile is trained for none."""
+    return None if METHODS[method].scorer == "quantile" else row.distance
+
+
+def trained_scorer(row: Row, method: str) -> NetworkScorer:
+    """Load the score network of a method."""
+    return load_scorer(row.cache.folder(row.plan.scorers[method]), loss=_training_distance(row, method))
+
+
+def family_name(row: Row, method: str) -> str:
+    """Return the method's family, or the one of grey masks that suits its scorer."""
+    return METHODS[method].family or head(METHODS[method].scorer, loss(row.distance)).family
+
+
+def scorer_with_selection(row: Row, method: str, selection: Triplets) -> NetworkScorer:
+    """Return the scorer, with a selection record for this row's distance and the method's family."""
+    scorer, name, row_loss = trained_scorer(row, method), family_name(row, method), loss(row.distance)
+    record = scorer.selection
+    if record is not None and record.of.is_same(row_loss) and name in record.curves:
+        return scorer
+    families = [family(name, row.distance.exponent or 1.0)]
+    count = points(row.row, row.preset)
+    return replace(scorer, selection=selection_record(scorer, selection, row_loss, families, count))

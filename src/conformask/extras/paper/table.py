@@ -1,18 +1,72 @@
-"""Writing of paper.csv, with one line per row and method, and of paper.md."""
+"""Writing of paper.csv, with one line per row and method, and of paper.md, with 95 % intervals."""
 
 import csv
 import platform
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import scipy
 
-from conformask.extras.paper import statistics
-from conformask.extras.paper.settings import CONFIDENCE, METHODS, ROWS, THRESHOLD, Finished, Run
+from conformask.extras.paper import CONFIDENCE, METHODS, ROWS, THRESHOLD, Finished, Run
+from conformask.promises import intervals
 from conformask.promises.order import meets_threshold
-from conformask.records.record import atomic_write, claim
+from conformask.records.record import Array, atomic_write, claim
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its bootstrap interval over images; NaN where it does not exist."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def exists(self) -> bool:
+        """True if the number exists."""
+        return bool(np.isfinite(self.value))
+
+
+NOTHING = Estimate(np.nan, np.nan, np.nan)
+
+
+def mean(values: Array) -> Estimate:
+    """Estimate the mean of the finite values."""
+    return _estimate(lambda a: a.mean(axis=-1), values)
+
+
+def correlation(a: Array, b: Array) -> Estimate:
+    """Estimate Pearson's r where both are known; not known for fewer than three images or a constant."""
+    return NOTHING if intervals.correlation(a, b) is None else _estimate(_pearson, a, b)
+
+
+def ratio(a: Array, b: Array) -> Estimate:
+    """Estimate mean a / mean b over the images where both are known."""
+    return _estimate(lambda a, b: a.mean(axis=-1) / b.mean(axis=-1), a, b)
+
+
+def _estimate(measure: Callable[..., Array], *columns: Array) -> Estimate:
+    finite = np.logical_and.reduce([np.isfinite(column) for column in columns])
+    finite_columns = [column[finite] for column in columns]
+    if not finite.any():
+        return NOTHING
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = float(measure(*finite_columns))
+        drawn = intervals.resampled(measure, *finite_columns)
+    drawn = drawn[np.isfinite(drawn)]
+    if len(drawn) == 0 or not np.isfinite(value):
+        return NOTHING
+    return Estimate(value, *intervals.percentiles(drawn))
+
+
+def _pearson(a: Array, b: Array) -> Array:
+    with warnings.catch_warnings(action="ignore", category=scipy.stats.ConstantInputWarning):  # NaN then
+        return np.asarray(scipy.stats.pearsonr(a, b, axis=-1).statistic)
+
 
 TITLES = {
     "completion": "Image completion of photographs",
@@ -125,10 +179,10 @@ def _tables(finished: Sequence[Finished]) -> str:
             key = [str(row.number), row.network, row.distance]
             images = [result.methods[method].images for method in METHODS]
             columns = (result.opt_size, result.exact_size, *(each.size for each in images))
-            means = [statistics.mean(column) for column in columns]
+            means = [mean(column) for column in columns]
             sizes.append([*key, f"{result.threshold:.4g}", *map(_estimate_text, means)])
-            estimates = [statistics.correlation(each.size, each.unmasked_loss) for each in images]
-            estimates += [statistics.correlation(each.size, result.opt_size) for each in images]
+            estimates = [correlation(each.size, each.unmasked_loss) for each in images]
+            estimates += [correlation(each.size, result.opt_size) for each in images]
             correlations.append([*key, *map(_estimate_text, estimates)])
         if sizes:
             head = ("row", "network", "distance")
@@ -155,14 +209,14 @@ def _ratios(finished: Sequence[Finished]) -> str:
         rows.append(
             [
                 str(result.row.number),
-                _estimate_text(statistics.ratio(ours, result.exact_size)),
-                _estimate_text(statistics.ratio(ours, result.opt_size)),
+                _estimate_text(ratio(ours, result.exact_size)),
+                _estimate_text(ratio(ours, result.opt_size)),
                 f"{published.ours / published.opt:.2f}",
-                _estimate_text(statistics.ratio(ours, quantile)),
+                _estimate_text(ratio(ours, quantile)),
                 f"{published.ours / published.quantile:.2f}",
-                _estimate_text(statistics.ratio(default, result.exact_size)),
-                _estimate_text(statistics.ratio(default, result.opt_size)),
-                _estimate_text(statistics.ratio(default, quantile)),
+                _estimate_text(ratio(default, result.exact_size)),
+                _estimate_text(ratio(default, result.opt_size)),
+                _estimate_text(ratio(default, quantile)),
             ]
         )
     text = "## Ratios of mask sizes beside the paper's\n\nSmaller is better; 1 against an oracle is perfect. "
@@ -175,9 +229,9 @@ def _differences(finished: Sequence[Finished]) -> str:
     for entry in finished:
         for a, b in (("mask", "quantile"), ("default", "mask"), ("default", "quantile")):
             methods = entry.result.methods
-            estimate = statistics.difference(methods[a].images.size, methods[b].images.size)
+            estimate = mean(methods[a].images.size - methods[b].images.size)  # paired by image
             smaller = float(np.mean(entry.resplits[a]["size"] < entry.resplits[b]["size"]))
-            answer = "yes" if statistics.significant(estimate) else "no"
+            answer = "yes" if estimate.exists and not estimate.low <= 0 <= estimate.high else "no"
             name = f"{NAMES[a]} - {NAMES[b]}"
             rows.append(
                 [str(entry.result.row.number), name, _estimate_text(estimate), answer, f"{smaller:.0%}"]
@@ -270,7 +324,7 @@ def _settings(finished: Sequence[Finished], run: Run) -> str:
     )
 
 
-def _estimate_text(estimate: statistics.Estimate) -> str:
+def _estimate_text(estimate: Estimate) -> str:
     return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})" if estimate.exists else "-"
 
 
@@ -349,10 +403,10 @@ def lines(finished: Sequence[Finished]) -> Iterator[TableLine]:
                 sizes = evaluation.images.size
                 coverage = float(entry.resplits[method]["coverage"].mean())
                 counts = evaluation.card.n_calibration, evaluation.n_test
-            size = statistics.mean(sizes)
-            with_opt = np.nan if method == "opt" else statistics.correlation(sizes, result.opt_size).value
+            size = mean(sizes)
+            with_opt = np.nan if method == "opt" else correlation(sizes, result.opt_size).value
             yield TableLine(
                 row.number, row.task, row.data, row.network, row.distance, method,
                 size.value, size.low, size.high, coverage,
-                statistics.correlation(sizes, evaluation.images.unmasked_loss).value, with_opt, *counts,
+                correlation(sizes, evaluation.images.unmasked_loss).value, with_opt, *counts,
             )  # fmt: skip

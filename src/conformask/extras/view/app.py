@@ -30,9 +30,17 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from conformask.background import tracked
 from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
-from conformask.extras.view.measured import is_measurable, losses_of, mask_level, risk_of
 from conformask.extras.view.session import Session
-from conformask.extras.view.sliders import SliderSetting, bound_text, recalibrated_at, sliders
+from conformask.extras.view.sliders import (
+    SliderSetting,
+    bound_text,
+    is_measurable,
+    losses_of,
+    mask_level,
+    recalibrated_at,
+    risk_of,
+    sliders,
+)
 from conformask.extras.view.uploads import FACTS, MOST_BYTES, SUFFIXES, UploadReceiver, pair_of
 from conformask.extras.view.viewed_image import (
     PICTURES,
@@ -294,7 +302,7 @@ def image(name: str, session: SessionDep) -> Response:
     colors, values = colors_of(collection_image.header.channels), viewed_image.output_values
     objects = None
     if "labels" in viewed_image.sources:  # the colours of their borders, by their class
-        from conformask.extras.objects.files import COLORS
+        from conformask.extras.objects.labels import COLORS
 
         objects = {kind: HEX.format(*color) for kind, color in COLORS.items()}
     bytes_of_colors = None if colors is None else np.rint(255 * colors).astype(np.uint8)
@@ -364,7 +372,7 @@ def values(name: str, x: int, y: int, session: SessionDep, z: int = 0) -> Respon
     facts: dict[str, Json] = dict(values_at(image.sources, image.deep, (z, y, x)))
     objects, facts["object"] = image.objects, None
     if objects is not None and (place := objects.of_pixel[z, y, x]) < len(objects.ids):
-        from conformask.extras.objects.files import extent_of
+        from conformask.extras.objects.labels import extent_of
 
         pixels = int(objects.areas[place])
         extent, unit = extent_of(pixels, session.collection_image(name).geometry)

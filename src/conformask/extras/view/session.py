@@ -1,5 +1,6 @@
 """A session of the viewer: a masker, its images, those uploaded, and what has been computed for them."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -10,14 +11,13 @@ import torch
 from torch import Tensor
 
 from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
-from conformask.extras.view.measured import (
+from conformask.extras.view.sliders import (
+    PromiseStatus,
     is_measurable,
     loss_of,
     mask_size_by_planes,
     trusted_shares,
-    truth_id,
 )
-from conformask.extras.view.sliders import PromiseStatus
 from conformask.extras.view.viewed_image import (
     ByteCache,
     CollectionImage,
@@ -29,11 +29,12 @@ from conformask.extras.view.viewed_image import (
     thumbnail,
 )
 from conformask.images.pictures import Point, View, select_slices
+from conformask.images.read import image_ids
 from conformask.images.triplets import Triplets
 from conformask.masker.masker import Masker
 from conformask.masker.remarks import Remark, SaysOfImages, no_remarks
 from conformask.masker.validation import measurement_of_unused
-from conformask.masker.whole import level_of
+from conformask.masker.whole import IN_MEMORY, level_of
 from conformask.masks.family import Family
 from conformask.records.evaluation import Measurement, Release
 from conformask.records.record import Array, Json
@@ -189,7 +190,7 @@ class Session:
         """Note whether an image with truth was used before the test, by its pixels or its group."""
         collection_image = self.collection_image(name)
         one = collection_image.triplets.select([collection_image.index])
-        if "truth" in image.sources and one.used(self.masker.seen, [truth_id(image)])[0]:
+        if "truth" in image.sources and one.used(self.masker.seen, [_truth_id(image)])[0]:
             self._parts.setdefault(name, USED)
 
     def most_hidden(self, name: str) -> Point:
@@ -365,6 +366,14 @@ class Session:
         self._viewed_images.put(name, image)
         self._look_at(name)
         return name
+
+
+def _truth_id(image: ViewedImage) -> str:
+    """Return the hash by which the truth of an image is recognised; "" if it is too large for one pass."""
+    if math.prod(image.size) > IN_MEMORY:
+        return ""
+    y = image.sources["truth"].read(tuple(map(slice, image.deep)))
+    return str(image_ids([y.reshape(len(y), *image.size)])[0])
 
 
 def _most_hidden(shares: tuple[Array, Array, Array]) -> Point:

@@ -15,11 +15,17 @@ from torch import Tensor
 
 from conformask.background import tracked
 from conformask.errors import InvalidArgumentError, expect
-from conformask.extras.view.measured import is_measurable, losses_of, mask_size_of
 from conformask.extras.view.session import Session
-from conformask.extras.view.sliders import SliderSetting, SliderState, recalibrated_at, sliders
+from conformask.extras.view.sliders import (
+    SliderSetting,
+    SliderState,
+    is_measurable,
+    losses_of,
+    mask_size_of,
+    recalibrated_at,
+    sliders,
+)
 from conformask.extras.view.viewed_image import Contrast, default_window
-from conformask.images.formats import DataRange
 from conformask.images.pictures import HATCH, in_colors
 from conformask.images.svg import template
 from conformask.images.triplets import Triplets, refuse_others
@@ -199,7 +205,8 @@ def _pictures(
     codes = np.sum(session.hidden_pixels(name, masks), axis=0).astype(np.uint8)
     if "region" in image.sources:
         codes[session.plane(name, "region", *place)[0] == 0] = 0
-    contrast = _contrast(collection_image.data_range, image.output_values.most)
+    most = image.output_values.most  # the window that the viewer shows first
+    contrast = Contrast() if default_window(collection_image.data_range, most) is None else Contrast(*most)
     steps = (collection_image.steps[axis] for axis in (view.down.axis, view.right.axis))
     size = picture_size(view.sides(image.deep), *steps)
     pixels = {
@@ -217,11 +224,6 @@ def picture_size(shape: tuple[int, int], down: float, right: float) -> tuple[int
     )
     scale = min(1.0, LONGEST / max(height, width))
     return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def _contrast(data_range: DataRange, most: tuple[float, float]) -> Contrast:
-    """Return the window that the viewer shows first."""
-    return Contrast() if default_window(data_range, most) is None else Contrast(*most)
 
 
 def _uri(pixels: Array, size: tuple[int, int], kind: Literal["JPEG", "PNG"]) -> str:

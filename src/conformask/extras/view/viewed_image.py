@@ -365,7 +365,8 @@ class ViewedImage(ScoredImage):
         """Return values of a source, evenly selected where there are many."""
         blocks = list(grid(self.size))
         blocks = blocks[:: -(-len(blocks) // SAMPLED_BLOCKS)]
-        step = 1 + len(blocks) * _pixels(blocks[0]) // SAMPLED
+        pixels = math.prod(place.stop - place.start for place in blocks[0])
+        step = 1 + len(blocks) * pixels // SAMPLED
         read = self.sources[source].read
         return np.concatenate([read(add_depth(block)).ravel()[::step] for block in blocks])
 
@@ -464,10 +465,6 @@ def _add_error(sources: Mapping[str, PlaneSource]) -> dict[str, PlaneSource]:
             lambda window: np.abs(y(window) - y_hat(window)).mean(axis=0, keepdims=True),
         )
     return all_sources
-
-
-def _pixels(window: Places) -> int:
-    return math.prod(place.stop - place.start for place in window)
 
 
 PICTURES = ("input", "output", "truth", "error", "map")

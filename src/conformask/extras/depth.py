@@ -20,7 +20,7 @@ class Relative(RatioMap):
 
     Examples:
         >>> import torch
-        >>> from conformask.extras.depth.ratios import RELATIVE
+        >>> from conformask.extras.depth import RELATIVE
         >>> RELATIVE.error_map(torch.tensor([[0.4, 0.0]]), torch.tensor([[0.5, 0.5]]))
         tensor([[0.2500, 0.0000]])
     """
@@ -45,7 +45,7 @@ class LogRatio(RatioMap):
 
     Examples:
         >>> import torch
-        >>> from conformask.extras.depth.ratios import LOG_RATIO
+        >>> from conformask.extras.depth import LOG_RATIO
         >>> ratios = LOG_RATIO.error_map(torch.tensor([[0.4, 0.5]]), torch.tensor([[0.5, 0.4]])).exp()
         >>> [round(ratio, 4) for ratio in ratios[0].tolist()]
         [1.25, 1.25]

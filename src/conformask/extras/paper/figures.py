@@ -1,28 +1,38 @@
-"""The paper's figures 3 and 5 to 13 by matplotlib: panels of its rows in lines and columns.
+"""The paper's figures 2 to 13 by matplotlib: an SVG file each, and one HTML page with all of them.
 
-Each panel shows one row of the table, with the methods named beside their marks. A row without data has none.
+Figures 3 and 5 to 13 have panels of its rows in lines and columns. Each panel shows one row of the table,
+with the methods named beside their marks. A row without data has none.
 """
 
+import base64
 import io
 import math
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
-from conformask.extras.paper.settings import RowResult
+from conformask.extras.paper import RowResult
+from conformask.extras.paper.table import FIGURES, PAGE, RECORD
 from conformask.extras.view import page as report
+from conformask.extras.view.page import Picture, heat_gradient, pictures
+from conformask.images.pictures import TITLES
+from conformask.images.svg import template
 from conformask.promises.order import meets_threshold
+from conformask.records.evaluation import Example
 from conformask.records.names import DISTANCES
-from conformask.records.numbers import share
-from conformask.records.record import Array
+from conformask.records.numbers import figure, share
+from conformask.records.record import Array, atomic_write, claim
 
 TASKS = {
     "completion": "Image completion",
@@ -398,3 +408,218 @@ def as_svg(figure: Figure) -> str:
     )
     dark = f"@media screen and (prefers-color-scheme:dark){{{rules}}}</style>"
     return buffer.getvalue().replace("</style>", dark, 1)
+
+
+EACH, LONGEST, HEAVY = 3, 160, 5_000
+"""Examples per row; longest side of a picture; length above which PNG URIs become JPEG, for a small page."""
+SIDE, GAP, TEXT = 154.0, 11.0, 56.0
+"""Sizes in a drawn strip: box of a picture, space between two, and height of the lines under them."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A picture with its label and the notes under it."""
+
+    picture: Picture
+    label: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ExampleStrip:
+    """An example: its name and its pictures, None where a method has no mask of it."""
+
+    name: str
+    cells: tuple[Cell | None, ...]
+
+
+def strips_of(result: RowResult) -> list[ExampleStrip]:
+    """Return a few test images of a row with their pictures, starting with examples of both methods."""
+    evaluations = (result.methods.get(method.key) for method in (MASK, DEFAULT))
+    ours, default = ({e.name: e for e in each.examples} if each else {} for each in evaluations)
+    names = sorted({**ours, **default}, key=lambda name: not (name in ours and name in default))
+    examples_by_name = {name: ours.get(name) or default[name] for name in names}
+    first_by_kind = {example.kind: name for name, example in reversed(examples_by_name.items())}
+    order = [first_by_kind[kind] for kind in ("typical", "best", "worst") if kind in first_by_kind]
+    strips = []
+    for name in list(dict.fromkeys([*order, *names]))[:EACH]:
+        example = examples_by_name[name]
+        tiles = pictures(example, LONGEST)
+        cells = (
+            _cell(tiles["input"], TITLES["input"], name),
+            _cell(tiles["truth"], TITLES["truth"]),
+            _cell(tiles["output"], TITLES["output"]),
+            _mask(result, "Mask: network", ours.get(name)),
+            _mask(result, "Mask: default", default.get(name)),
+            _cell(tiles["error"], "Error |y − ŷ|", f"0 to {example.error_scale:.2g}"),
+        )
+        strips.append(ExampleStrip(name, cells))
+    return strips
+
+
+def draw_strips(result: RowResult) -> Figure | None:
+    """Draw the strips of a row; None if there are none."""
+    rows = strips_of(result)
+    if not rows:
+        return None
+    pictures_by_strip = [[cell.picture for cell in strip.cells if cell] for strip in rows]
+    heights = [SIDE * max(p.height / p.width for p in shown) + TEXT for shown in pictures_by_strip]
+    with rc_context(STYLE):
+        figure = Figure((6 * (SIDE + GAP) / 72, (sum(heights) + 32) / 72), layout="constrained")
+        figure.suptitle(strip_title(result), x=0.01, ha="left", fontweight="bold")
+        axes = figure.subplots(len(rows), 6, squeeze=False, height_ratios=heights)
+        for ax, cell in zip(axes.flat, (cell for strip in rows for cell in strip.cells), strict=True):
+            ax.set_axis_off()
+            if cell:
+                style = "nearest" if cell.picture.pixelated else "none"
+                ax.imshow(_decoded(cell.picture.src), cmap="gray", vmin=0, vmax=255, interpolation=style)
+                words = "\n".join((cell.label, *map(_shorten, cell.notes)))
+                ax.text(0, -0.03, words, va="top", fontsize=11, transform=ax.transAxes)
+    names = ", ".join(strip.name for strip in rows)
+    figure.set_label(f"{strip_title(result)}: inputs, truths, outputs, masks and errors of {names}")
+    return figure
+
+
+def strip_title(result: RowResult) -> str:
+    """Return the title of a row with its task and threshold."""
+    task = TASKS.get(result.row.task, result.row.task)
+    return f"{task} · {with_threshold(result)}"
+
+
+def _mask(result: RowResult, label: str, example: Example | None) -> Cell | None:
+    if example is None:
+        return None
+    met = "✓" if meets_threshold(np.array(example.loss), result.threshold) else "✗"
+    distance = f"{distance_name(result)} {figure(example.loss)} {met}"
+    return _cell(pictures(example, LONGEST)["mask"], label, f"size {figure(example.size)}", distance)
+
+
+def _cell(picture: Picture, label: str, *notes: str) -> Cell:
+    """Return a picture with its label and notes, as JPEG if that keeps the page small."""
+    src = picture.src
+    if len(src) > HEAVY:
+        buffer = io.BytesIO()
+        _decoded(src).save(buffer, "JPEG", quality=80, optimize=True)
+        jpeg = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+        src = min(src, jpeg, key=len)
+    return Cell(replace(picture, src=src), label, notes)
+
+
+def _decoded(src: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(src.split(",", 1)[1])))
+
+
+def _shorten(words: str, limit: int = 22) -> str:
+    return words if len(words) <= limit else words[:10] + "…" + words[-(limit - 11) :]
+
+
+KINDS = (
+    (
+        "Figure 3: the summary",
+        "One row for each task: the regressor, with L1. From top to bottom: masked distances, mask sizes, "
+        "mask sizes against Opt’s. Each kind of figure is explained below, where it shows all rows.",
+    ),
+    (
+        "Figures 5 to 7: is the threshold kept?",
+        "Each dot is a test image, at the distance that remains after masking. Look for how few dots lie "
+        "above the dashed threshold: one in ten is allowed, and the share is given below each method. Opt "
+        "sees the truth and lies on the line or below it. The closer a cloud lies below the line, the less "
+        "was masked unnecessarily. Numbers in brackets count the images with an Opt, where not all have "
+        "one.",
+    ),
+    (
+        "Figures 8 to 10: how much is masked?",
+        "Mask sizes of the test images, one lane per method; the vertical line is the mean, and each lane "
+        "is scaled to its own highest bin. Further left is better: less is hidden for the same promise.",
+    ),
+    (
+        "Figures 11 to 13: do masks grow where they must?",
+        "Each mark is a test image: its mask size against Opt’s, which knows the truth. A narrow cloud "
+        "along the dotted diagonal means that the method masks much only where it is needed; height above "
+        "the diagonal is waste. r is Pearson’s correlation.",
+    ),
+)
+"""Kinds of figures, in the order of the paper: the title, and what to look for."""
+
+
+def write_page(results: Sequence[RowResult], out: Path) -> list[Path]:
+    """Write out/figures/*.svg and out/paper.html, each wholly or not at all, and return their paths.
+
+    Unfinished rows are simply not in `results`; a figure without any data is not written.
+    """
+    results = sorted(results, key=lambda result: result.row.number)
+    svgs = {
+        f"figure-02-row{result.row.number:02d}.svg": as_svg(drawn)
+        for result in results
+        if (drawn := draw_strips(result))
+    }
+    by_number = figures(results)
+    svgs |= {f"figure-{number:02d}.svg": as_svg(drawn) for number, drawn in by_number.items()}
+    files = {out / FIGURES / name: text for name, text in svgs.items()}
+    files[out / PAGE] = render(results, by_number)
+    claim(out / RECORD, {}, [path.relative_to(out).as_posix() for path in files])
+    for path, text in files.items():
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return list(files)
+
+
+def render(results: Sequence[RowResult], by_number: Mapping[int, Figure]) -> str:
+    """Return the page as HTML; names are escaped, every picture is embedded."""
+    galleries = {
+        result.row.number: (strip_title(result), strips)
+        for result in results
+        if (strips := strips_of(result))
+    }
+    entries = [
+        {
+            "number": result.row.number,
+            "title": row_title(result).split(" · ", 1)[1],
+            "task": TASKS.get(result.row.task, result.row.task),
+            "threshold": figure(result.threshold),
+            "tested": f"{max((each.n_test for each in result.methods.values()), default=0):,}",
+            "sizes": [_mean(result, method) for method in METHODS],
+            "beyond": [share(share_beyond(result, method)) for method in RIVALS],
+        }
+        for result in results
+    ]
+    return template(Path(__file__).with_name("page.html"), REPORT).render(
+        entries=entries,
+        methods=METHODS,
+        rivals=RIVALS,
+        sections=_sections(by_number),
+        galleries=galleries,
+        palette=PALETTE,
+        heat_gradient=heat_gradient(),
+        version=version("conformask"),
+        today=datetime.now(UTC).date().isoformat(),
+    )
+
+
+def _sections(by_number: Mapping[int, Figure]) -> list[tuple[str, str, list[dict[str, object]]]]:
+    """Return the kinds of figures that have data, with title, what to look for, and a figure per task."""
+    sections = []
+    for (title, caption), numbers in zip(KINDS, ((3,), (5, 6, 7), (8, 9, 10), (11, 12, 13)), strict=True):
+        shown: list[dict[str, object]] = [
+            {
+                "number": number,
+                "title": "" if number == 3 else f"Figure {number}: {task}",
+                "src": base64.b64encode(as_svg(drawn).encode()).decode("ascii"),
+                "alt": drawn.get_label(),
+                "narrow": drawn.get_figwidth() <= HALF[0] / 72,
+            }
+            for number, task in zip(numbers, TASKS.values(), strict=False)
+            if (drawn := by_number.get(number))
+        ]
+        if shown:
+            sections.append((title, caption, shown))
+    return sections
+
+
+def _mean(result: RowResult, method: MethodStyle) -> str:
+    """Return the mean mask size; Opt's with the number of images if it was not computed on all."""
+    finite_sizes = finite_values(sizes_of(result, method))
+    if not finite_sizes.size:
+        return "–"
+    is_partial = method is OPT and finite_sizes.size < len(result.opt_size)
+    return f"{finite_sizes.mean():.3f}" + (f" ({finite_sizes.size})" if is_partial else "")

@@ -1,1 +1,0 @@
-"""GeoTIFF and COG of satellites and aerial cameras."""

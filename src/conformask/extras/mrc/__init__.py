@@ -1,1 +1,0 @@
-"""MRC files of electron microscopy."""

@@ -1,1 +1,0 @@
-"""Networks that enlarge and restore photographs, as spandrel reads them."""
