@@ -856,7 +856,7 @@ def test_quantile_thresholds():
 def test_a_grid_is_needed_where_there_is_no_exact_solution():
     refused(
         InvalidArgumentError,
-        "'signed' needs selection images .* for reciprocal: pass selection=",
+        "'signed' needs selection images .* but there are none: pass selection=",
         scorer=SCORER,
         distance=signed,
     )

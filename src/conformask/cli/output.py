@@ -1,6 +1,7 @@
 """Output of the verbs: text for people, or one JSON object."""
 
 import json
+import math
 import os
 import re
 import sys
@@ -207,7 +208,8 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
     card, lam, coverage, comparison = masker.card, masker.card.lam, masker.coverage_range, masker.comparison
     exactness = "exact" if card.exact else "on a grid, slightly conservative"
     rule = f"lambda by image ({card.rule.kind})" if lam is None else f"lambda = {lam:.6g}"
-    lines = [card.sentence, hidden_of(card), f"{rule} (masks: {card.masks}; {exactness})"]
+    rule += " (nothing needs hiding)" if lam == math.inf else f" (masks: {card.masks}; {exactness})"
+    lines = [card.sentence, hidden_of(card), rule]
     if lam is not None and card.family == BY_VALUE:
         lines.append(card.promise.named(masker.scorer.shown_text(lam) or ""))
     if card.n_effective is not None:

@@ -207,7 +207,8 @@ def swap_question(distances: Sequence[RoleDistances | None]) -> str | None:
     if (nearer := np.mean(to_y < to_y_hat)) >= SWAPPED:
         return (
             f"x is nearer to y than to y_hat in {nearer:.0%} of the images, as if y were the network's "
-            "output: are y and y_hat swapped? A network that invents detail can look like that too"
+            "output: are y and y_hat swapped? A network that smooths more than noise away, or invents "
+            "detail, looks like that too"
         )
     return None
 

@@ -66,9 +66,9 @@ def made_on_selection(
     curves = None if record is None else record.curves.get(family.name)
     if curves is None and (not loss.monotone or promise.on_grid or promise.needs_selection):
         what = f"guarantee {promise.guarantee!r}" if loss.monotone else f"loss {loss.name!r}"
+        kept = "there are none" if record is None else f"the scorer has none for {family.name} masks"
         raise InvalidArgumentError(
-            f"{what} needs selection images for a grid and other choices, but none are kept for "
-            f"{family.name}: pass selection="
+            f"{what} needs selection images for a grid and other choices, but {kept}: pass selection="
         )
     warn_if_another_hides_less(curves, level, promise, loss)
     start = start_of(curves, level, promise, loss)
