@@ -242,12 +242,20 @@ class Promise(names.PromiseTerms):
 
     def claim(self, loss: str, threshold: float) -> str:
         """Return the promise as a formula."""
-        given = self.axes.population.given
-        if self.axes.statement.bounds_a_mean:
-            loss = self.axes.unit.statistic_of(loss)
-        else:
-            given = self.axes.unit.given + given
-        claim = self.axes.certainty.claim(self.axes.statement.claim(loss, threshold, given))
+        statement, _, unit, population, _ = self.axes
+        if isinstance(statement, Coverage):
+            return self.claim_of(f"{loss} <= {threshold:.4g}")
+        return self._of_sets(statement.claim(unit.statistic_of(loss), threshold, population.given))
+
+    def claim_of(self, event: str) -> str:
+        """Return a promise about a share as a formula, for an event such as l1 <= 0.02."""
+        statement, _, unit, population, _ = self.axes
+        assert isinstance(statement, Coverage)
+        return self._of_sets(statement.claim(event + unit.given + population.given))
+
+    def _of_sets(self, claim: str) -> str:
+        """Return a claim about new units with the calibration sets for which it holds."""
+        claim = self.axes.certainty.claim(claim)
         return claim if self.delta is None else self.axes.population.by_itself + claim
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
