@@ -236,8 +236,8 @@ class Promise(names.PromiseTerms):
         if not self.by_group or len(groups) < 2 or len(set(groups)) < len(groups):
             return None
         return (
-            f"the promise counts {self.named('groups')}, but each of the {len(groups)} {kind}images is one by "
-            "itself: state groups with --group-from (group_from=), folders or a column of the manifest, "
+            f"the promise counts {self.named('groups')}, but each of the {len(groups)} {kind}images is one "
+            "by itself: state groups with --group-from (group_from=), folders or a column of the manifest, "
             f"unless each {self.group_name} has one image"
         )
 
