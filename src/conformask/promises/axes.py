@@ -380,7 +380,7 @@ def members(groups: Labels) -> list[Places]:
     """Return the places of the images of each group, groups in the order of their labels."""
     order = np.argsort(groups, kind="stable")
     _, starts = np.unique(groups[order], return_index=True)
-    return np.split(order, starts[1:])
+    return np.split(order, starts[1:]) if len(order) else []
 
 
 def first_of_each(groups: Labels) -> Places:

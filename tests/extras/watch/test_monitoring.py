@@ -237,7 +237,9 @@ def test_images_that_the_calibration_has_seen_are_left_out_and_said():
     said = "2 images left out: training, selection or calibration has seen them."
     assert said in repr(found)
     assert said not in repr(alone)
-    status = cm.StreamMonitor(masker).add(mixed)
+    watch = cm.StreamMonitor(masker)
+    assert watch.add(mixed.select([0, 1])).n_seen == 0
+    status = watch.add(mixed)
     assert (status.n_new, status.n_seen, status.n_used) == (5, 5, 2)
     assert said in stream_text(masker.card, status)
     with pytest.raises(InvalidArgumentError, match="no image is new: 2 images left out"):
