@@ -36,6 +36,9 @@ class ConformaskWarning(UserWarning):
         ...     promise = cm.Promise(confidence=0.9)
     """
 
+    kind: str = ""
+    """What many files may be, in the plural: a verb prints the first of a kind, and counts the others."""
+
 
 class InvalidArgumentError(ConformaskError, ValueError):
     """An argument outside the allowed values: names it, the value received and the remedy."""
@@ -137,16 +140,18 @@ _SAID: set[str] = set()
 """What this process has been warned about."""
 
 
-def warn_once(about: str, text: str) -> None:
+def warn_once(about: str, text: str, kind: str = "") -> None:
     """Warn as `warn` does, unless this process has been warned about it."""
     if about not in _SAID:
         _SAID.add(about)
-        warn(text)
+        warn(text, kind)
 
 
-def warn(text: str) -> None:
+def warn(text: str, kind: str = "") -> None:
     """Give a ConformaskWarning that names the line of the caller outside of conformask."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(INSIDE):
         frame, level = frame.f_back, level + 1
-    warnings.warn(text, category=ConformaskWarning, stacklevel=level)
+    warning = ConformaskWarning(text)
+    warning.kind = kind
+    warnings.warn(warning, stacklevel=level)

@@ -2,6 +2,7 @@
 
 import csv
 import struct
+import warnings
 import zlib
 from dataclasses import replace
 
@@ -251,8 +252,14 @@ def test_groups_are_found_as_before_where_nothing_states_them(tmp_path):
     assert Triplets.from_folder(folder, reading=kept).groups == ("0", "0", "0")
     assert Triplets.from_folder(folder, reading=kept, group_from=r"sub-\d(\d)").groups == ("0", "1", "2")
     other = replace(kept, group_from=r"ses-(\w+)")
-    with pytest.warns(UserWarning, match="each image is a group of its own here"):
+    said = r"does not match the name 'sub-00_a' and 2 others: each image is a group of its own here"
+    with pytest.warns(UserWarning, match=said) as given:
         assert len(set(Triplets.from_folder(folder, reading=other).groups)) == 3
+    assert len(given) == 1
+    alone = write(tmp_path / "alone", {"x": volumes(1), "y_hat": volumes(1)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(Triplets.from_folder(alone, reading=other)) == 1
     arrays = Triplets.from_arrays(volumes(), volumes(), groups=["a", "b", "b"], reading=kept)
     assert arrays.groups == ("a", "b", "b")
 

@@ -1,5 +1,6 @@
 """Promises about groups on the masks themselves: calibrated, saved, recalibrated, evaluated, in words."""
 
+import json
 import re
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 import conformask as cm
+from conformask.cli.output import show_calibration
 from conformask.errors import CalibrationError, InvalidArgumentError
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
@@ -174,7 +176,7 @@ def test_what_is_said_of_patients():
 @pytest.mark.thorough
 @pytest.mark.leaf("view")
 @pytest.mark.parametrize("asked", ASKED, ids=lambda asked: "-".join(map(str, asked.values())))
-def test_groups_are_called_what_the_user_calls_them(asked, tmp_path):
+def test_groups_are_called_what_the_user_calls_them(asked, tmp_path, capsys):
     """A word is no term of the promise: masks and fingerprint are the same, and it can be changed later."""
     from conformask.extras.view.facts import facts
     from conformask.extras.view.page import methods_text
@@ -191,7 +193,9 @@ def test_groups_are_called_what_the_user_calls_them(asked, tmp_path):
     measured = measurement_of(again, distances_of(again, TEST), *columns)
     found = measurement_text(again.card, measured)
     told = [again.sentence, again.formula, meaning.holds, meaning.silent, found, methods_text(evaluation)]
-    told += [text for fact in facts(evaluation) for text in (fact.label, fact.value)]
+    told += [text for fact in facts(evaluation) for text in (fact.label, fact.value, *(fact.short or ()))]
+    show_calibration(tmp_path, again, as_json=True)
+    told += [json.loads(capsys.readouterr().out)["claim"], (tmp_path / "CARD.md").read_text()]
     for text in told:
         without_its_name = re.sub(r"guarantee groups|\(groups\)|^groups, ", "", text)
         assert not re.search(r"\bgroups?\b", without_its_name), text
@@ -262,6 +266,8 @@ def test_too_few_groups_whatever_their_images():
     few = patients(8, 5, each=40)
     with pytest.raises(CalibrationError, match=r"8 groups are too few .* at least 9 calibration groups"):
         made({"unit": "group", "confidence": 0.9}, few)
+    with pytest.raises(CalibrationError, match=r"8 patients are too few .* at least 9 calibration patients"):
+        made({"unit": "group", "confidence": 0.9, "group_name": "patient"}, few)
     with pytest.raises(InvalidArgumentError, match="no theorem is known"):
         made({"guarantee": "adaptive", "unit": "group"})
     uneven = triplets(40, 6, groups=[f"{k // 2}" for k in range(40)], weights=[1.0 + k for k in range(40)])

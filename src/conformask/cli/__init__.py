@@ -5,8 +5,9 @@ import io
 import re
 import sys
 import warnings
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cyclopts import App, CycloptsError, CycloptsPanel, Group, MissingArgumentError, UnknownOptionError
@@ -329,8 +330,7 @@ def main(tokens: list[str] | None = None) -> None:
 
 def _run(words: Sequence[str]) -> None:
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _warn  # type: ignore[assignment]
+        with _printed_warnings():
             app = build(every_option=HELP_ALL in words)
             asked = ["--help" if word == HELP_ALL else word for word in words]
             app(asked, exit_on_error=False, result_action="return_value")
@@ -369,9 +369,25 @@ def keep_memory() -> None:
         libc.mallopt(ARENA_MAX, 1)  # memory freed by one thread is reused by others
 
 
-def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:
-    if issubclass(category, UserWarning):
-        _say(f"warning: {message}")
+@contextmanager
+def _printed_warnings() -> Iterator[None]:
+    """Print warnings as they come; those of a kind, such as of one file each, once and then their number."""
+    counts: Counter[str] = Counter()
+
+    def show(message: Warning | str, category: type[Warning], *_: Any) -> None:
+        kind = getattr(message, "kind", "")
+        counts[kind] += 1
+        if issubclass(category, UserWarning) and (not kind or counts[kind] == 1):
+            _say(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            for kind, count in counts.items():
+                if kind and count > 1:
+                    _say(f"warning: {count - 1} more {kind}")
 
 
 def _say(text: str) -> None:

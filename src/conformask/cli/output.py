@@ -226,6 +226,7 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
     record: dict[str, Any] = {"run": str(run), "sentence": card.sentence, "formula": card.formula}
     hashes = ("calibrated_on", "seen")
     record |= {key: value for key, value in card.to_json().items() if key not in hashes}
+    record |= {"claim": card.promise.named(card.claim)}  # its file keeps it without a word for groups
     record |= {"lam": lam, "coverage_range": coverage, "comparison": comparison and asdict(comparison)}
     show(record, *filter(None, lines), card.formula, as_json=as_json)
 

@@ -6,7 +6,7 @@ import os
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from io import StringIO
@@ -41,6 +41,7 @@ from conformask.images.read import (
 )
 from conformask.promises.promise import Promise
 from conformask.records.names import Guarantee, Split
+from conformask.records.numbers import plural
 from conformask.records.reading import PLAIN, Network, Reading, Reference
 from conformask.records.record import (
     Json,
@@ -146,27 +147,38 @@ class TripletRow(TripletOf[UnreadImage, UnreadImage]):
         return image_and_header(self._given(role), reading.of(role), self.text(role))
 
 
-def grouping(where: str, reading: Reading) -> Callable[[TripletRow], str]:
-    """Return a function that finds the group of a row in its name or files.
+def groups_of(rows: Sequence[TripletRow], where: str, reading: Reading) -> list[str]:
+    """Return the group of each row, found in its name or files.
 
     Args:
         where: a regular expression whose one group, in brackets, is found in every name; or "patient", the
             hash of the patient that the file of y_hat names or, where it names none, the file of x.
         reading: how files are read.
+
+    Raises:
+        InvalidArgumentError: `where` is neither, or names or files do not give a group.
     """
-
-    def patient(row: TripletRow) -> str:
-        patient = row.header("y_hat", reading).patient or row.header("x", reading).patient
-        if patient is None:
-            raise InvalidArgumentError(
-                f"the files of x and y_hat of {row.name!r} name no patient: group_from patient reads the "
-                "PatientID of DICOM files; give a regular expression for the names instead, such as "
-                "sub-([^_]+)"
-            )
-        return patient
-
     if where == "patient":
-        return patient
+        groups = [row.header("y_hat", reading).patient or row.header("x", reading).patient for row in rows]
+    else:
+        pattern = _pattern(where)
+        matches = [pattern.search(row.name) for row in rows]
+        groups = [match and match[1] for match in matches]
+    found = [group for group in groups if group]
+    if len(found) == len(rows):
+        return found
+    first, *rest = (row.name for row, group in zip(rows, groups, strict=True) if not group)
+    which = repr(first) + (f" and {plural(len(rest), 'other')}" if rest else "")
+    if where == "patient":
+        raise InvalidArgumentError(
+            f"the files of x and y_hat of {which} name no patient: group_from patient reads the PatientID of "
+            "DICOM files; give a regular expression for the names instead, such as sub-([^_]+)"
+        )
+    raise InvalidArgumentError(f"group_from {where!r} does not match the name {which}")
+
+
+def _pattern(where: str) -> re.Pattern[str]:
+    """Return a regular expression with one group in brackets."""
     try:
         pattern = re.compile(where)
     except re.error as error:
@@ -176,14 +188,7 @@ def grouping(where: str, reading: Reading) -> Callable[[TripletRow], str]:
             f"group_from {where!r} has {pattern.groups} groups in brackets; give exactly one, such as "
             "sub-([^_]+)"
         )
-
-    def group(row: TripletRow) -> str:
-        match = pattern.search(row.name)
-        if match is None or not match[1]:
-            raise InvalidArgumentError(f"group_from {where!r} does not match the name {row.name!r}")
-        return match[1]
-
-    return group
+    return pattern
 
 
 PARTS = ("train", "selection", "calibration", "test")

@@ -39,7 +39,7 @@ from conformask.images.rows import (
     Role,
     TripletRow,
     check_part,
-    grouping,
+    groups_of,
     parts_of,
     rows_of_arrays,
     rows_of_folder,
@@ -568,8 +568,9 @@ class Triplets:
         Raises:
             InvalidArgumentError: it is neither, or a name or file does not give a group.
         """
-        group_of = grouping(where, self.reading)
-        rows = [replace(row, facts={**row.facts, "group": group_of(row)}) for row in self._rows]
+        groups = groups_of(self._rows, where, self.reading)
+        pairs = zip(self._rows, groups, strict=True)
+        rows = [replace(row, facts={**row.facts, "group": group}) for row, group in pairs]
         return Triplets(rows, replace(self.reading, group_from=where), self.provenance)
 
     def _grouped_as_before(self) -> "Triplets":
@@ -580,10 +581,11 @@ class Triplets:
         try:
             return self.grouped(where)
         except InvalidArgumentError as error:
-            warn(
-                f"{error}: each image is a group of its own here, unlike those of the run; state the groups "
-                "with --group-from (group_from=), folders or a column of the manifest"
-            )
+            if len(self) > 1:
+                warn(
+                    f"{error}: each image is a group of its own here, unless --group-from (group_from=) "
+                    "names the groups"
+                )
             return self
 
     def described(self, provenance: Provenance) -> "Triplets":

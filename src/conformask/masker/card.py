@@ -143,7 +143,7 @@ def _rows(card: CalibrationCard, scorer: str, comparison: ScoreComparison | None
     meaning = meaning_of(card)
     sizes = ", ".join(map(size_text, card.sizes))
     images = f"{plural(card.n_calibration, 'image')} of {sizes}, {plural(card.channels, 'channel')}"
-    groups = "" if card.n_groups is None else f", in {plural(card.n_groups, 'group')}"
+    groups = "" if card.n_groups is None else card.promise.named(f", in {plural(card.n_groups, 'group')}")
     lam = f"of each image, by the rule {card.rule.kind}"
     if card.lam is not None:
         lam = f"{card.lam:.6g}, {'exact' if card.exact else 'from a grid, slightly conservative'}"

@@ -43,9 +43,9 @@ class Coverage:
     measurable: ClassVar[bool] = True
     needs_selection: ClassVar[bool] = False
 
-    def claim(self, loss: str, threshold: float, condition: str) -> str:
-        """Return the formula P(loss <= threshold given) >= confidence."""
-        return rate(loss, threshold, self.confidence, condition)
+    def claim(self, event: str) -> str:
+        """Return the formula P(event) >= confidence, for an event such as l1 <= 0.02."""
+        return rate(event, self.confidence)
 
     def bounded(self, losses: PerImage, threshold: float) -> PerImage:
         """Return 1 for each image that fails, else 0."""
@@ -117,7 +117,7 @@ class ConditionalExpectedLoss(_MeanStatement):
 
     def claim(self, loss: str, threshold: float, condition: str) -> str:
         """Return the formula P(E[loss | x] <= threshold) >= confidence."""
-        return rate(f"E[{loss} | x]", threshold, self.confidence, condition)
+        return rate(f"E[{loss} | x] <= {threshold:.4g}{condition}", self.confidence)
 
     def fit_on_selection(self, selection: CalibrationData, n: int) -> "ConditionalExpectedLoss":
         """Choose the t that opens the masks of the selection images most, as if they were n."""
@@ -150,9 +150,9 @@ def tail_risk(risk: Float[np.ndarray, "..."], t: float, steepness: float) -> Flo
     return np.asarray(t + steepness * np.maximum(risk - t, 0))
 
 
-def rate(loss: str, threshold: float, confidence: float, condition: str = "") -> str:
-    """Return the formula P(loss <= threshold) >= confidence."""
-    return f"P({loss} <= {threshold:.4g}{condition}) >= {_level(confidence)}"
+def rate(event: str, confidence: float) -> str:
+    """Return the formula P(event) >= confidence."""
+    return f"P({event}) >= {_level(confidence)}"
 
 
 def mean(loss: str, threshold: float, condition: str = "") -> str:
@@ -380,7 +380,7 @@ def members(groups: Labels) -> list[Places]:
     """Return the places of the images of each group, groups in the order of their labels."""
     order = np.argsort(groups, kind="stable")
     _, starts = np.unique(groups[order], return_index=True)
-    return np.split(order, starts[1:])
+    return np.split(order, starts[1:]) if len(order) else []
 
 
 def first_of_each(groups: Labels) -> Places:

@@ -220,12 +220,13 @@ class Promise(names.PromiseTerms):
 
     @property
     def plural(self) -> str:
-        """The name of the units counted: images, groups, ..."""
-        return self.axes.population.plural(self.axes.unit)
+        """The name of the units counted: images, groups or what these are called, ..."""
+        return self.named(self.axes.population.plural(self.axes.unit))
 
     def counted(self, n: int, columns: Columns) -> tuple[int, str]:
         """Return the number of units in n images with these groups, categories and weights, and a name."""
-        return self.axes.population.count(self.axes.unit, n, columns)
+        count, units = self.axes.population.count(self.axes.unit, n, columns)
+        return count, self.named(units)
 
     def ungrouped_text(self, groups: Sequence[str], kind: str = "") -> str | None:
         """Return what to say where the promise counts groups and every image is one by itself; else None.
@@ -235,19 +236,27 @@ class Promise(names.PromiseTerms):
         if not self.by_group or len(groups) < 2 or len(set(groups)) < len(groups):
             return None
         return (
-            f"the promise counts groups, but each of the {len(groups)} {kind}images is one by itself: state "
-            "groups with --group-from (group_from=), folders or a column of the manifest, unless each group "
-            "has one image"
+            f"the promise counts {self.named('groups')}, but each of the {len(groups)} {kind}images is one "
+            "by itself: state groups with --group-from (group_from=), folders or a column of the manifest, "
+            f"unless each {self.group_name} has one image"
         )
 
     def claim(self, loss: str, threshold: float) -> str:
         """Return the promise as a formula."""
-        given = self.axes.population.given
-        if self.axes.statement.bounds_a_mean:
-            loss = self.axes.unit.statistic_of(loss)
-        else:
-            given = self.axes.unit.given + given
-        claim = self.axes.certainty.claim(self.axes.statement.claim(loss, threshold, given))
+        statement, _, unit, population, _ = self.axes
+        if isinstance(statement, Coverage):
+            return self.claim_of(f"{loss} <= {threshold:.4g}")
+        return self._of_sets(statement.claim(unit.statistic_of(loss), threshold, population.given))
+
+    def claim_of(self, event: str) -> str:
+        """Return a promise about a share as a formula, for an event such as l1 <= 0.02."""
+        statement, _, unit, population, _ = self.axes
+        assert isinstance(statement, Coverage)
+        return self._of_sets(statement.claim(event + unit.given + population.given))
+
+    def _of_sets(self, claim: str) -> str:
+        """Return a claim about new units with the calibration sets for which it holds."""
+        claim = self.axes.certainty.claim(claim)
         return claim if self.delta is None else self.axes.population.by_itself + claim
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:

@@ -341,18 +341,11 @@ class CalibrationCard(Domain, Sample, Terms):
     @property
     def formula(self) -> str:
         """The promise as a formula, with the images that it is about and rests on."""
-        images, new = f"the {self.n_calibration} calibration images", "new images"
-        if self.n_groups is not None:
-            images += f" in {self.n_groups} groups"
-        if self.promise.unit == "group":
-            images = f"the {self.n_groups} calibration groups of {self.n_calibration} images"
-            new = "new groups"
-        named = self.promise.named
-        whom = f"{self.population or named(new)}{',' * bool(self.population)} like {named(images)}"
-        exploratory = ", exploratory" if self.exploratory else ""
         hides = "" if self.hides is None else f", kept only by hiding {self.hides} completely"
         by = f", from {self.reference.text}" if self.repeats else ""
-        return f"{named(self.claim)} for {whom} ({self.promise.guarantee}{exploratory}{by}){hides}"
+        whom = whom_of(self.promise, self.n_calibration, self.n_groups, self.population)
+        guarantee = f"{self.promise.guarantee}{', exploratory' * self.exploratory}{by}"
+        return f"{self.promise.named(self.claim)} for {whom} ({guarantee}){hides}"
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json], path: Path) -> Self:
@@ -429,6 +422,17 @@ def beginning_of(promise: Promise, population: str | None = None) -> str:
         whom=whom if whom.startswith("new ") else f"new {whom}",
         origin=promise.axes.population.origin,
     )
+
+
+def whom_of(promise: Promise, n: int, n_groups: int | None, population: str | None = None) -> str:
+    """Return what a formula is about, and the n calibration images that it rests on, perhaps in groups."""
+    images, new = f"the {n} calibration images", "new images"
+    if n_groups is not None:
+        images += f" in {n_groups} groups"
+    if promise.unit == "group":
+        images, new = f"the {n_groups} calibration groups of {n} images", "new groups"
+    whom = f"{population}," if population else promise.named(new)
+    return f"{whom} like {promise.named(images)}"
 
 
 def promised_share(promise: Promise) -> float | None:

@@ -24,10 +24,14 @@ def measurement_text(
     """
     texts = [] if measurement is None else [card.promise.named(_measurement(card, measurement, caveat))]
     if n_used:
-        them = "it" if n_used == 1 else "them"
-        steps = f"training, selection or calibration has seen {them}"
-        texts.append(f"{plural(n_used, 'image')} with truth not measured: {steps}.")
+        texts.append(left_out_text(n_used, "with truth not measured"))
     return " ".join(texts)
+
+
+def left_out_text(n: int, how: str = "left out") -> str:
+    """Return how many images play no part, because an earlier step has seen them."""
+    them = "it" if n == 1 else "them"
+    return f"{plural(n, 'image')} {how}: training, selection or calibration has seen {them}."
 
 
 def _measurement(card: CalibrationCard, measurement: Measurement, caveat: Caveat | None) -> str:

@@ -17,6 +17,7 @@ hd = pytest.importorskip("highdicom", reason="the extra dicom is not installed")
 from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid  # noqa: E402
 
+from conformask.cli import main  # noqa: E402
 from conformask.errors import ImageError, MissingFileError  # noqa: E402
 from conformask.extensions import pip_install  # noqa: E402
 from conformask.extras.formats.dicom import write_segmentation  # noqa: E402
@@ -708,6 +709,18 @@ def test_the_ends_of_a_series_that_may_be_missing_are_said(tmp_path):
         with pytest.warns(UserWarning, match=r"are numbered .* if the series has more"):
             read_header(series(tmp_path / name, volume(), change))
     read_header(series(tmp_path / "all", volume(), numbered(ImagesInAcquisition=5)))
+
+
+def test_a_verb_says_once_that_series_may_lack_slices(tmp_path, capsys):
+    for name in "abc":
+        change = numbered(start=2, SeriesInstanceUID=generate_uid())
+        for role in ("x", "y_hat", "y"):
+            series(tmp_path / role / name, volume(), change)
+    warnings.simplefilter("always")
+    main(["check", str(tmp_path), "--data-range", "0", "40000"])
+    err = " ".join(capsys.readouterr().err.split())
+    assert err.count("its slices are numbered 2 to 6: if the series has more") == 1, err
+    assert err.endswith("conformask: warning: 2 more series that may lack slices")
 
 
 def test_missing_slices_of_tiny_steps_are_noticed(tmp_path):

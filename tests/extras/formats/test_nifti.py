@@ -87,6 +87,11 @@ def ours(array):
     return array.transpose(range(array.ndim - 1, -1, -1))
 
 
+def steps_of(image):
+    """The length of each step of nibabel's affine to six digits, the last axis first."""
+    return tuple(float(f"{step:.6g}") for step in nibabel.affines.voxel_sizes(image.affine)[::-1])
+
+
 def mask_over(path, header, to, reading=PLAIN, channels=1):
     """Write the mask of an image, and return its values (C, *space)."""
     values = np.random.default_rng(1).random((channels, *header.space), np.float32)
@@ -105,9 +110,7 @@ def test_real_volumes_have_the_values_and_the_place_that_nibabel_reads(name):
     array, header = decode_with_header(REAL / name)
     np.testing.assert_array_equal(array, ours(image.get_fdata()).astype(np.float32))
     assert header.space == image.shape[::-1]
-    assert header.geometry == Geometry(
-        tuple(map(float, image.header.get_zooms()[::-1])), "mm", tuple(map(tuple, image.affine.tolist()))
-    )
+    assert header.geometry == Geometry(steps_of(image), "mm", tuple(map(tuple, image.affine.tolist())))
     stored = image.dataobj.dtype
     assert header.bits == (8 if stored == np.uint8 and image.dataobj.slope == 1 else 16)
 
@@ -455,7 +458,7 @@ def test_units(tmp_path, code, unit, scale):
     geometry = read_header(tmp_path / "a.nii").geometry
     assert geometry is not None
     assert geometry.unit == unit
-    assert geometry.spacing == tuple(map(float, nibabel.load(tmp_path / "a.nii").header.get_zooms()[::-1]))
+    assert geometry.spacing == steps_of(nibabel.load(tmp_path / "a.nii"))
     np.testing.assert_allclose(geometry.affine, np.diag([scale] * 3 + [1]) @ OBLIQUE, rtol=1e-6)
 
 
@@ -470,11 +473,43 @@ def test_only_a_qform(tmp_path):
 
 @pytest.mark.parametrize("step", [np.nan, np.inf])
 def test_a_spacing_that_is_none(tmp_path, step):
-    path = save(tmp_path / "a.nii", field())
-    with path.open("r+b") as file:
-        file.seek(76 + 4 * 2)
-        file.write(np.float32(step).tobytes())
-    assert read_header(path).geometry is None
+    image = nibabel.Nifti1Image(field(), None)
+    image.header["pixdim"][2] = step
+    nibabel.save(image, tmp_path / "a.nii")
+    assert read_header(tmp_path / "a.nii").geometry is None
+
+
+def with_forms(path, sform, qform, codes, array=None):
+    image = nibabel.Nifti1Image(field() if array is None else array, None)
+    image.set_sform(sform, code=codes[0])
+    image.set_qform(qform, code=codes[1])
+    nibabel.save(image, path)
+    return path
+
+
+def test_lengths_are_those_of_the_affine_that_says_the_place(tmp_path):
+    one, two = np.diag([1.0, 1, 1, 1]), np.diag([2.0, 1, 1, 1])
+    by_sform = read_header(with_forms(tmp_path / "a.nii", one, two, (1, 1))).geometry
+    assert (by_sform.spacing, by_sform.window("5mm").sides) == ((1, 1, 1), (5, 5, 5))
+    by_qform = read_header(with_forms(tmp_path / "b.nii", one, two, (0, 1))).geometry
+    assert (by_qform.spacing, by_qform.window("5mm").sides) == ((1, 1, 2), (5, 5, 3))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        np.diag([1.0, 1, 0, 1]),
+        np.float32([[1, 2, 0, 5], [0.3, 0.6, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]),
+    ],
+    ids=["a zero column", "axes in one plane"],
+)
+def test_an_affine_that_places_no_voxel_is_refused(tmp_path, form):
+    path = with_forms(tmp_path / "a.nii", form, np.eye(4), (2, 1))
+    with pytest.raises(ImageError, match=r"its sform gives its voxels no place: .*, or with sform_code 0$"):
+        read_header(path)
+    # an image of one plane needs no third axis
+    with_forms(path, np.diag([1.0, 2, 0, 1]), np.eye(4), (2, 0), field((7, 6)))
+    assert read_header(path).geometry.spacing == (2, 1)
 
 
 # masks

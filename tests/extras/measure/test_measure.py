@@ -236,11 +236,29 @@ def test_a_sentence_and_its_formula():
         "output."
     )
     assert number.formula == (
-        "P(-0.0461 <= (sum(y) - sum(y_hat)) / |sum(y_hat)| <= 0.0961) >= 0.9 for new images like the 39 "
+        "P(-0.0461 <= (sum(y) - sum(y_hat)) / |sum(y_hat)| <= 0.0961) >= 0.90 for new images like the 39 "
         "calibration images (marginal)"
     )
     inside, outside = number.intervals(triplets([0.4, 0.4], [0.4 * 1.096, 0.4 * 1.0965]))
     assert (inside.within, outside.within) == (True, False)
+
+
+def test_a_formula_about_patients_says_what_its_sentence_says():
+    world = patients(np.random.default_rng(1), 21)
+    number = measure(MASKER, world, "mean", promise=of_patients())
+    low, high = number.ends
+    assert number.sentence.startswith("For at least 9 of 10 new patients, in every image, the true mean lies")
+    assert number.formula == (
+        f"P({low:.4g} <= mean(y) - mean(y_hat) <= {high:.4g} on every image of a new patient) >= 0.90 "
+        f"for new patients like the 21 calibration patients of {len(world)} images (marginal)"
+    )
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_an_output_without_errors_has_the_true_number(symmetric):
+    number = measure(MASKER, triplets(np.full(39, 0.4), np.full(39, 0.4)), "sum", symmetric=symmetric)
+    assert number.sentence == "In at least 9 of 10 new images, the true sum equals that of the output."
+    assert number.formula.startswith("P(0 <= (sum(y) - sum(y_hat)) / |sum(y_hat)| <= 0) >= 0.90 for ")
 
 
 def labelled(n=25, seed=0):

@@ -193,8 +193,8 @@ def test_coverage_is_that_of_the_masks():
 
 
 def test_mask_sizes_are_compared_at_the_same_lambda():
-    calibration = triplets(60, 0)
-    seen = monitor(masker_of(calibration), calibration)
+    x, y_hat, _ = arrays(60, 0)  # without y they are not known to be the calibration's
+    seen = monitor(masker_of(triplets(60, 0)), Triplets.from_arrays(x, y_hat))
     assert [each.p_value for each in seen.comparisons] == [1.0] * 4, "the very images of the calibration"
     size = seen.comparisons[-1]
     assert size.measure == "mask size"
@@ -216,13 +216,34 @@ def test_mask_sizes_are_compared_at_the_point_below_lambda():
 def test_of_each_group_one_image_is_compared():
     calibration = triplets(30, 0, groups=[k // 2 for k in range(30)])
     masker = masker_of(calibration, guarantee="groups")
-    first = monitor(masker, calibration.select(range(0, 30, 2))).comparisons
+    x, y_hat, _ = arrays(30, 0)
+    first = monitor(masker, Triplets.from_arrays(x[::2], y_hat[::2])).comparisons
     assert [each.p_value for each in first] == [1.0] * 4, "the very images that are compared"
     once = monitor(masker, triplets(10, 3))
     assert (once.n_calibration, once.n_new) == (15, 10)
     x, y_hat, y = (np.repeat(images, 6, axis=0) for images in arrays(10, 3))
-    repeated = Triplets.from_arrays(x, y_hat, y, groups=[k // 6 for k in range(60)])
+    repeated = Triplets.from_arrays(x, y_hat, y, groups=[f"new {k // 6}" for k in range(60)])
     assert monitor(masker, repeated).comparisons == once.comparisons
+
+
+def test_images_that_the_calibration_has_seen_are_left_out_and_said():
+    """By their groups, also without truth; a stream does not take them in."""
+    masker = masker_of(triplets(30, 0, groups=[f"p{k // 2}" for k in range(30)]), guarantee="groups")
+    x, y_hat, _ = arrays(12, 3)
+    fresh = Triplets.from_arrays(x[2:], y_hat[2:], groups=[f"q{k // 2}" for k in range(10)])
+    mixed = Triplets.from_arrays(x, y_hat, groups=["p0", "p0", *fresh.groups])
+    found, alone = monitor(masker, mixed), monitor(masker, fresh)
+    assert (found.comparisons, found.n_used, alone.n_used) == (alone.comparisons, 2, 0)
+    said = "2 images left out: training, selection or calibration has seen them."
+    assert said in repr(found)
+    assert said not in repr(alone)
+    watch = cm.StreamMonitor(masker)
+    assert watch.add(mixed.select([0, 1])).n_seen == 0
+    status = watch.add(mixed)
+    assert (status.n_new, status.n_seen, status.n_used) == (5, 5, 2)
+    assert said in stream_text(masker.card, status)
+    with pytest.raises(InvalidArgumentError, match="no image is new: 2 images left out"):
+        monitor(masker, mixed.select([0, 1]))
 
 
 def test_what_cannot_be_monitored_is_refused():
@@ -284,7 +305,13 @@ def test_a_stream_from_one_call_to_the_next(conformask, own):
     asked = ("monitor", own / "run", own / "data", "--state", own / "state.json")
     first = conformask(*asked, "--json").record
     again = conformask(*asked, "--json").record
-    assert first["n_new"] == first["n_seen"] == again["n_seen"] > 100
+    assert (
+        first["n_new"]
+        == first["n_seen"]
+        == again["n_seen"]
+        == len(Triplets.from_folder(own / "data").part("test"))
+    )
+    assert conformask(*asked[:3], "--json").record["n_used"] == first["n_used"] > 0
     assert again["n_new"] == 0
     assert again["failure_evidence"] == first["failure_evidence"] >= 1
     text = conformask(*asked).out

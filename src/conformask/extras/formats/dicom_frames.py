@@ -19,7 +19,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
-from conformask.errors import ImageError, one_line, warn
+from conformask.errors import ImageError, one_line, warn_once
 from conformask.extensions import required
 from conformask.images.formats import check_memory, time_point
 from conformask.records.reading import Geometry, Reading, affine_of
@@ -443,10 +443,12 @@ def _check_numbers(path: Path, times: Sequence[Sequence[DicomFrame]]) -> None:
     stated = max((int(frame.value("ImagesInAcquisition") or 0) for frame in slices), default=0)
     if skips == {1} and (numbers[0] > 1 or stated > len(slices)):
         more = f" of {stated}" if stated > len(slices) else ""
-        warn(
-            f"{path}: its slices are numbered {numbers[0]} to {numbers[-1]}{more}: if the series has more, "
-            "they are missing, and a promise about whole series does not cover this one"
+        text = (
+            f"its slices are numbered {numbers[0]} to {numbers[-1]}{more}: if the series has more, they are "
+            "missing, and a promise about whole series does not cover this one"
         )
+        series = slices[0].data.get("SeriesInstanceUID") or path  # the same in x, y_hat and y
+        warn_once(f"{series}: {text}", f"{path}: {text}", "series that may lack slices")
 
 
 def _check_alike(path: Path, frames: Sequence[DicomFrame]) -> None:

@@ -51,6 +51,8 @@ ORDER = re.compile("XYZ?(TC?|CT?)?")
 ADVICE = "XYZ is a volume, XYZT has an image for each time point, all of one group, and XYZC has channels"
 SPACE_UNITS = {1: "m", 2: "mm", 3: "\u00b5m"}
 """Units by the lower three bits of xyzt_units; a file that states none is in mm."""
+FLAT = 1e-5
+"""Singular value, for axes of length 1, below which an affine is flat but for the rounding of float32."""
 CHUNK = 2**22
 """Number of bytes that are decompressed at once."""
 
@@ -156,15 +158,26 @@ class NiftiImage:
     def _geometry(self, axes: int) -> Geometry | None:
         header = self.image.header
         unit = SPACE_UNITS.get(int(header["xyzt_units"]) & 7, "mm")
-        spacing = tuple(float(step) for step in header["pixdim"][axes:0:-1])
-        if not all(0 < step < inf for step in spacing):
-            return None
         # without either code nibabel makes up an affine from the spacing, which says nothing of a patient
         if not (header["sform_code"] > 0 or header["qform_code"] > 0):
-            return Geometry(spacing, unit)
+            spacing = tuple(float(step) for step in header["pixdim"][axes:0:-1])
+            return Geometry(spacing, unit) if all(0 < step < inf for step in spacing) else None
         affine = self.image.affine.copy()
+        spacing = self._steps(affine[:3, :axes])
         affine[:3] *= 1 if unit == "mm" else UNITS[unit] / UNITS["mm"]
         return Geometry(spacing, unit, affine_of(affine))
+
+    def _steps(self, directions: Array) -> tuple[float, ...]:
+        """Return the length of each step of an affine, the last axis first; those of pixdim may differ."""
+        steps = np.linalg.norm(directions, axis=0)
+        usable = np.isfinite(self.image.affine).all() and steps.min() > 0
+        if not usable or np.linalg.matrix_rank(directions / steps, FLAT) < len(steps):
+            form = "sform" if self.image.header["sform_code"] > 0 else "qform"
+            raise ImageError(
+                f"{self.path}: its {form} gives its voxels no place: a step is 0 or not finite, or its axes "
+                f"lie in one plane. Write it again with a correct one, or with {form}_code 0"
+            )
+        return tuple(float(f"{step:.6g}") for step in reversed(steps))  # the header has float32
 
     def window(self, array: Array, places: Places, time: int) -> Array:
         """Return the values of a window of the stored array, (*space) or (*space, C)."""

@@ -112,9 +112,11 @@ def measure(
     measured = measured_of(used, images, what, label, unit, scored=exponent > 0)
     sides = _sides(measured, of_side, columns, relative=relative, symmetric=symmetric, exponent=exponent)
     domain, seen = domain_of(images, summary, used), chosen_on.union(summary.truth_ids)
+    n_groups = stated.axes.unit.count(len(images), columns.columns) if stated.by_group else None
     return Number(
-        used, domain, what, label, stated, relative, symmetric, exponent, unit, sides, len(images), seen
-    )
+        used, domain, what, label, stated, relative, symmetric, exponent, unit, sides, len(images), n_groups,
+        seen,
+    )  # fmt: skip
 
 
 def _score_for(

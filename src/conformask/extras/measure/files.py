@@ -25,7 +25,7 @@ NUMBERS = "numbers"
 """Subfolder of the run folder."""
 SETTINGS = ("label", "relative", "symmetric")
 """Settings of a number; a second calibration with others is exploratory."""
-KEPT = (*SETTINGS, "exponent", "unit", "n", "exploratory")
+KEPT = (*SETTINGS, "exponent", "unit", "n", "n_groups", "exploratory")
 
 
 def file_of(run: Path, of: Quantity) -> Path:

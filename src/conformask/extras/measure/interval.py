@@ -25,7 +25,7 @@ from conformask.promises.axes import EachCategory
 from conformask.promises.order import CalibrationData, Curves, ImageCovariates
 from conformask.promises.promise import Promise
 from conformask.promises.rules import CategoryLambda, ConstantLambda
-from conformask.records.card import Domain, as_sentence, beginning_of, kept_text, worst_text
+from conformask.records.card import Domain, as_sentence, beginning_of, kept_text, whom_of, worst_text
 from conformask.records.evaluation import CategoryCoverage
 from conformask.records.numbers import Values, plural, rounded_up, written
 from conformask.records.reading import Geometry, Size
@@ -283,6 +283,8 @@ class Number:
     """The upper and the lower end, the latter with residuals of the opposite sign."""
     n: int
     """The number of calibration images."""
+    n_groups: int | None
+    """Number of their groups, where the promise counts groups."""
     seen: frozenset[str]
     """Hashes of the calibration and selection images, and of their groups."""
     exploratory: bool = False
@@ -297,14 +299,16 @@ class Number:
     def ends(self) -> tuple[float, float]:
         """The least and the largest residual, rounded outwards to three digits; of those of all images."""
         high, low = (float(side.limits(ImageCovariates(1))[0]) for side in self.sides)
-        return -rounded_up(low), rounded_up(high)
+        return 0.0 - rounded_up(low), rounded_up(high)  # not -0
 
     @property
     def sentence(self) -> str:
         """The promise in one English sentence."""
         named = f"the true {self.quantity.name}"
         event = f"{named} lies in the interval that is given for it"
-        if self.is_constant:
+        if self.is_constant and not any(self.ends):
+            event = f"{named} equals that of the output"
+        elif self.is_constant:
             event = f"{named} lies between {' and '.join(map(self._offset, self.ends))} that of the output"
         return as_sentence(f"{beginning_of(self.promise)}, {event}", exploratory=self.exploratory)
 
@@ -326,9 +330,9 @@ class Number:
             claim = f"{self.ends[0]:.4g} <= {residual} <= {self.ends[1]:.4g}"
         else:
             claim = f"low of the category <= {residual} <= high of the category"
-        rate = f"P({claim}) >= {self.promise.confidence:g}"
-        whom = f"new images like the {self.n} calibration images ({self.promise.guarantee})"
-        return self.promise.named(f"{self.promise.axes.certainty.claim(rate)} for {whom}")
+        promised, whom = self.promise.claim_of(claim), whom_of(self.promise, self.n, self.n_groups)
+        guarantee = f"{self.promise.guarantee}{', exploratory' * self.exploratory}"
+        return f"{self.promise.named(promised)} for {whom} ({guarantee})"
 
     def admit(self, triplets: Triplets, *, allow_network_mismatch: bool = False) -> Admission:
         """Check, before a number is computed, that new images are those that the promise is about."""

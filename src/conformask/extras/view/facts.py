@@ -156,9 +156,8 @@ def facts(evaluation: Evaluation) -> Iterator[Fact]:
     card, images = evaluation.card, evaluation.images
     loss, promise, unit = card.loss, card.promise, card.promise.axes.unit
     n_groups, hardest = evaluation.n_groups, hardest_tenth(evaluation)
-    yield Fact(
-        short=("test images", f"{evaluation.n_test}", "" if n_groups is None else f"in {n_groups} groups")
-    )
+    groups = "" if n_groups is None else promise.named(f"in {plural(n_groups, 'group')}")
+    yield Fact(short=("test images", f"{evaluation.n_test}", groups))
     low, high = evaluation.coverage_interval
     yield Fact(
         promise.named(f"Coverage: test {unit.singular}s within the threshold{unit.judged}"),

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import scipy
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from conformask.arrays import Array, Batch
 from conformask.background import DEFAULT_DEVICES, Compute
@@ -19,7 +19,7 @@ from conformask.masker.validation import (
     LEVEL,
     bonferroni,
     ks_p_value,
-    measurement_of_unused,
+    measurement_of,
     one_of_each_group,
 )
 from conformask.masks.critical import batch_curves, features_of
@@ -27,7 +27,7 @@ from conformask.promises.axes import first_of_each
 from conformask.records.evaluation import Change, Measurement
 from conformask.records.numbers import plural
 from conformask.records.reading import Caveat
-from conformask.records.words import measured_text, shift_text
+from conformask.records.words import left_out_text, measured_text, shift_text
 from conformask.scores.scoring import check_parts, gathered, parts_folder
 
 SMALLEST = {"brightness": 1.05, "contrast": 1.1, "noise": 1.25, "sharpness": 1.05}
@@ -118,8 +118,10 @@ SIZE = "mask size"
 
 @dataclass(frozen=True)
 class Measures:
-    """The measures of calibration images and of new ones."""
+    """The measures of calibration images and of new ones, without those that an earlier step has seen."""
 
+    images: Triplets
+    """The new images."""
     names: tuple[str, ...]
     """Names of the columns."""
     calibration: Float[np.ndarray, "n m"]
@@ -130,8 +132,8 @@ class Measures:
     """Appearance of the same calibration images and the new ones; None where the calibration kept none."""
     losses: Float[np.ndarray, "k"] | None
     """Losses under the masks; None without truth."""
-    used: Bool[np.ndarray, "k"]
-    """Images whose truth an earlier step has seen."""
+    n_used: int
+    """Number of images that are left out, because an earlier step has seen them or others of their group."""
     caveat: Caveat | None
     """A caveat where the promise may not be about the new images."""
 
@@ -170,14 +172,18 @@ def measures_of(
     old_measures = np.column_stack([features, curves.size[np.arange(len(points)), points]])
     more = old_measures.shape[1] - len(SCORES) - 1
     first = one_of_each_group(curves)
-    old_appearance = curves.appearance
+    old_appearance, groups = curves.appearance, np.array(new.groups)
+    used = new.used(masker.seen, measures["truth"].tolist())
+    left = ~np.isin(groups, groups[used])
+    measures = {name: values[left] for name, values in measures.items()}
     return Measures(
+        images=new.select(np.flatnonzero(left)),
         names=(*SCORES, *(f"feature {k + 1} of the score" for k in range(more)), SIZE),
         calibration=old_measures[first],
         new=np.column_stack([measures["features"], measures["size"]]),
         appearance=None if old_appearance is None else (old_appearance[first], measures["appearance"]),
         losses=measures.get("loss"),
-        used=new.used(masker.seen, measures["truth"].tolist()),
+        n_used=int((~left).sum()),
         caveat=caveat,
     )
 
@@ -236,7 +242,7 @@ class Monitoring:
     measurement: Measurement | None
     """The loss under the masks compared with the promise; None without truth."""
     n_used: int
-    """Number of images with truth that are not measured, because an earlier step has seen them."""
+    """Number of images that are left out, because an earlier step has seen them or others of their group."""
     caveat: Caveat | None
     """A caveat where the promise may not be about the new images."""
 
@@ -248,6 +254,8 @@ class Monitoring:
         ]
         if self.changes is not None:
             facts.insert(1, changes_text(self.changes))
+        if self.n_used:
+            facts.append(left_out_text(self.n_used))
         if self.measurement is not None:
             facts.insert(0, measured_text(self.measurement))
         if self.caveat is not None:
@@ -289,7 +297,7 @@ def monitor(
 
     Raises:
         InvalidArgumentError: a level outside (0, 1), a weighted promise, which is about other images than
-            those of the calibration, or a fact that the rule needs is missing.
+            those of the calibration, a fact that the rule needs is missing, or no image is new.
         MismatchError: no curves are stored, or not what the rule needs of them; images of other channels or
             of another network.
         ImageError: an image that cannot be used.
@@ -308,6 +316,9 @@ def monitor(
     """
     check_level(level)
     measures = measures_of(masker, new, compute, allow_network_mismatch=allow_network_mismatch)
+    new = measures.images
+    if not len(new):
+        raise InvalidArgumentError(f"no image is new: {left_out_text(measures.n_used)} Give others")
     first = first_of_each(np.array(new.groups))
     old_measures, new_measures = measures.calibration, measures.new[first]
     comparisons = tuple(
@@ -323,8 +334,8 @@ def monitor(
         changes=None,
         measurement=None
         if measures.losses is None
-        else measurement_of_unused(masker, new, measures.losses, measures.used, level),
-        n_used=int(measures.used.sum()),
+        else measurement_of(masker, measures.losses, np.array(new.groups), np.array(new.categories), level),
+        n_used=measures.n_used,
         caveat=measures.caveat,
     )
     if not result.shifted or measures.appearance is None:

@@ -23,6 +23,7 @@ from conformask.records.evaluation import Change
 from conformask.records.numbers import figure, percent, plural, share
 from conformask.records.reading import Caveat
 from conformask.records.record import State, from_dict
+from conformask.records.words import left_out_text
 
 RATES = (-1.0, 0.0, 1.0)
 """Betting rates of the simple jumper: on p-values too small, as they should be, and too large."""
@@ -140,6 +141,9 @@ class StreamStatus:
     """Number of images, or groups, that were new in the latest batch; none enters twice."""
     n_seen: int
     """Number of all that have entered."""
+    n_used: int
+    """Number of images of the latest batch that are left out, because an earlier step has seen them or others
+    of their group."""
     evidence: float
     """Evidence that images differ from the calibration's: the largest wealth so far of bets on it."""
     n_judged: int
@@ -222,8 +226,8 @@ class StreamMonitor:
 
         A group enters once, with its first image; an image that has entered before does not enter again.
         Images are recognised by the pixels of y_hat; constant ones, such as blanks, by their name. Each is
-        judged once, when its truth is first known, a group with all of its images in `new` then; those that
-        an earlier step has seen are not judged. For `compute` see `monitor`.
+        judged once, when its truth is first known, a group with all of its images in `new` then. Those that
+        an earlier step has seen, and others of their groups, are left out. For `compute` see `monitor`.
 
         Raises:
             InvalidArgumentError: a weighted promise, or a fact that the rule needs is missing.
@@ -231,6 +235,7 @@ class StreamMonitor:
             ImageError: an image that cannot be used.
         """
         measures = measures_of(self.masker, new, compute, allow_network_mismatch=allow_network_mismatch)
+        new = measures.images
         statement, unit = self.masker.card.promise.axes.statement, self.masker.card.promise.axes.unit
         if self.stream is None:
             past = {
@@ -246,7 +251,7 @@ class StreamMonitor:
         for places in sorted(members(groups), key=lambda places: int(places[0])):
             key = _key(new, int(places[0]))
             loss = None
-            if measures.losses is not None and not measures.used[places].any():
+            if measures.losses is not None:
                 losses = statement.bounded(measures.losses[places], self.masker.card.threshold)
                 loss = float(unit.losses(losses, groups[places])[0])
             values = dict(zip(measures.names, measures.new[places[0]].tolist(), strict=True))
@@ -259,6 +264,7 @@ class StreamMonitor:
         status = StreamStatus(
             n_new=len(stream.seen) - n_before,
             n_seen=len(stream.seen),
+            n_used=measures.n_used,
             evidence=stream.peak,
             n_judged=0 if failures is None else failures.images,
             n_failed=0.0 if failures is None else failures.failed,
@@ -339,6 +345,8 @@ def stream_text(card: CalibrationCard, status: StreamStatus) -> list[str]:
         )
     else:
         lines.append(f"No shift is seen in scores and mask sizes ({counts}; {odds}).")
+    if status.n_used:
+        lines.append(left_out_text(status.n_used))
     if status.changes is not None:
         lines.append(changes_text(status.changes, f"the latest {plural(status.n_latest, 'image')}"))
     return [card.promise.named(line) for line in lines]

@@ -59,7 +59,7 @@ def monitor(
 
     from conformask.extras.watch.monitor import Monitoring, changes_text, monitor as monitor_batch
     from conformask.extras.watch.stream import StreamMonitor, StreamStatus, stream_text
-    from conformask.records.words import measurement_text, shift_text
+    from conformask.records.words import left_out_text, measurement_text, shift_text
 
     masker, images = new.opened(run, data)
     others = new.allow_network_mismatch
@@ -73,8 +73,9 @@ def monitor(
         ]
         columns = "", f"median of {found.n_calibration} calibration", f"of {found.n_new} new", "p"
         # measurements with truth first, because scores can look the same while the masks fail
-        measured = measurement_text(masker.card, found.measurement, found.caveat, found.n_used)
+        measured = measurement_text(masker.card, found.measurement, found.caveat)
         text: list[str | Table] = [measured] if measured else []
+        text += [left_out_text(found.n_used)] * bool(found.n_used)
         text.append(shift_text(found.p_value, level, shifted=found.shifted))
         text += [] if found.changes is None else [changes_text(found.changes)]
         text += ["", table(columns, rows)]
