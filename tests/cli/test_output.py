@@ -192,6 +192,11 @@ def test_help_and_version_load_nothing_heavy(tokens):
     assert answer.stdout
 
 
+def test_the_package_runs_as_a_module():
+    command = [sys.executable, "-m", "conformask", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def test_info_loads_no_torch(made):
     answer = fresh("info", made / "run", "--json")
     assert answer.stderr.strip() == "[]"
