@@ -407,7 +407,7 @@ def test_large_stacks_with_one_header(tmp_path, how):
     check_windows(tmp_path / "a.tif#t=2", array[2])
     (tmp_path / "cut.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:-1000])
     for name in ("cut.tif", "cut.tif#t=0"):
-        message = r"cut\.tif (states 12 images but ends|has 3 time points|ends too early, before the end of strip 10:)"
+        message = r"cut\.tif (states 12 images but ends|has 3 time points|ends too early, .* of strip 10:)"
         with pytest.raises(ImageError, match=message):
             read_header(tmp_path / name)
 

@@ -15,6 +15,8 @@ from conformask.images.layers import LAYERS, Findings, Measures
 from conformask.images.read import is_constant, pixel_hash
 from conformask.images.rows import PARTS, n_set_aside
 from conformask.images.scan import (
+    copies_text,
+    copies_within,
     find_copies,
     mean_difference,
     perceptual_hash,
@@ -57,7 +59,7 @@ class CheckReport:
     duplicates: tuple[tuple[str, str], ...]
     """Pairs of names with identical pixels, unless of one group and part, as samples of one input are."""
     near_duplicates: tuple[tuple[str, str], ...]
-    """Pairs of names that lie in different parts and look like copies of each other."""
+    """Pairs of names that look like copies, in different parts or in two groups of the calibration part."""
     spacings: Mapping[str, int]
     """Number of images by spacing; empty where no spacing is known."""
     orientations: Mapping[str, int]
@@ -103,6 +105,12 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
     alike = find_copies(hashes, hashes) if len(set(parts)) > 1 else []
     similar = [(a, b) for a, b in alike if a < b and parts[a] != parts[b] and (a, b) not in identical]
     names, first = triplets.names, triplets[0]
+    repeated = {index for _, index in identical}
+    places = [i for i, part in enumerate(parts) if part in (None, "calibration") and i not in repeated]
+    single, smallest = triplets.select(places), tuple(map(min, zip(*sizes, strict=True)))
+    is_cut = triplets.provenance.population is not None  # tiles cut by conformask are not copies
+    within = [] if is_cut else copies_within(hashes[places], single.groups, smallest)
+    images = "calibration images" if triplets.has_split else "images"
     return CheckReport(
         n=len(triplets),
         groups=len(set(triplets.groups)),
@@ -118,7 +126,10 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
         error_quantiles=tuple(np.quantile(errors, (0.1, 0.5, 0.9)).tolist()) if errors else None,
         worst=names[int(np.argmax(errors))] if len(errors) == len(names) else None,
         duplicates=tuple((names[a], names[b]) for a, b in identical),
-        near_duplicates=tuple((names[a], names[b]) for a, b in similar),
+        near_duplicates=(
+            *((names[a], names[b]) for a, b in similar),
+            *((single.names[a], single.names[b]) for a, b in within),
+        ),
         spacings=_counts(None if geometry is None else geometry.text for geometry in geometries),
         orientations=_counts(None if geometry is None else geometry.orientation for geometry in geometries),
         patients=len(set(patients) - {None}) if any(patients) else None,
@@ -130,6 +141,7 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
             *_group_warnings(triplets, parts, by_group=by_group),
             *_count_warnings(triplets, needed, sizes),
             *_similar_warnings(names, similar),
+            *filter(None, [copies_text(single.names, within, images)]),
             *_place_warnings(names, geometries),
             *_patient_warnings(triplets, patients),
             *_range_warnings(extremes, triplets.reading.data_range),

@@ -196,7 +196,7 @@ def whiskers(plot: Plot, xs: Iterable[float], intervals: Iterable[Domain], strok
 
 
 def upright(plot: Plot, value: float, label: str, beside: str = "") -> str:
-    """Draw a vertical reference line with its label above the plot, right of `beside`, the vertical axis's."""
+    """Draw a vertical reference line with its label above the plot, right of `beside`, that of the axis."""
     x, top, half = plot.x(value), plot.y.end, BOLD * len(label) / 2
     centre = max(min(x, WIDTH - 4 - half), 14 + LETTER * len(beside) + half)
     mark = segment(x, plot.y.start, x, top - 8)

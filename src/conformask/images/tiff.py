@@ -551,7 +551,7 @@ def _missing(stack: PageStack) -> Iterator[int]:
 
 
 def _is_cut(stack: PageStack) -> bool:
-    """Return whether the file ends before the bytes that its headers state, as after a copy that was stopped."""
+    """Return whether the file ends before the bytes that its headers state, as after a stopped copy."""
     if stack.is_mapped:
         return stack.series.dataoffset + stack.series.nbytes > stack.page.parent.filehandle.size
     ends = (

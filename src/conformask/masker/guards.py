@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from conformask.arrays import Array
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, warn
-from conformask.images.scan import REDUCED, DatasetSummary, find_copies
+from conformask.images.scan import DatasetSummary, copies_text, copies_within, find_copies
 from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
 from conformask.masker.components import refuse_batch_dependence
@@ -52,7 +52,9 @@ def check_scanned(
         if selection is not None:
             hashes = selection.perceptual_hashes
             warn_of_copies(seen, hashes, "calibration", "are used for choices (selection)")
-        warn_of_copies_within(seen, calibration.groups)
+        pairs = copies_within(seen.perceptual_hashes, calibration.groups, seen.smallest)
+        if copies := copies_text(seen.names, pairs, "calibration images"):
+            warn(copies)
     if scorer.name == "packaged" and (extra := extra_text(seen.x_channels, seen.channels)):
         warn(extra)
     if seen.swapped is not None:
@@ -334,28 +336,6 @@ def warn_of_copies(seen: DatasetSummary, perceptual_hashes: Array | None, kind: 
             f"{len(names)} of {len(seen.names)} {kind} images, such as {names[0]!r}, look like copies "
             f"(saved again, rotated, scaled or slightly cropped) of images that {reason}. If they are, "
             "leave them out: masks fit them better than new images"
-        )
-
-
-def warn_of_copies_within(seen: DatasetSummary, groups: tuple[str, ...]) -> None:
-    """Warn of calibration images of two groups that look like copies: they are not two draws.
-
-    Images too small for a perceptual hash are left out.
-    """
-    if min(seen.smallest[-2:]) < REDUCED:
-        return
-    pairs = [
-        (a, b)
-        for a, b in find_copies(seen.perceptual_hashes, seen.perceptual_hashes)
-        if a < b and groups[a] != groups[b]
-    ]
-    if pairs:
-        (first, second), count = pairs[0], len({place for pair in pairs for place in pair})
-        warn(
-            f"{count} of {len(seen.names)} calibration images look like copies (saved again, rotated, "
-            f"scaled or slightly cropped) of others, such as {seen.names[first]!r} of "
-            f"{seen.names[second]!r}. If they are, keep one of each; if they show the same patient or scene "
-            "again, such as at another visit, put them in one group: they are not independent"
         )
 
 

@@ -152,7 +152,7 @@ def test_what_is_no_network_is_refused(tmp_path, mine):
         custom_predictor("sharpen")
     with pytest.raises(MissingFileError, match="No module named 'nowhere'"):
         custom_predictor("nowhere:sharpen")
-    with pytest.raises(InvalidArgumentError, match="not of its file: enhance:enlarge in tools$"):
+    with pytest.raises(InvalidArgumentError, match=r"not of its file: enhance:enlarge in tools$"):
         custom_predictor("tools/enhance.py:enlarge")
     for name in ("dimed", "nothing"):
         with pytest.raises(InvalidArgumentError, match=f"has no function '{name}'"):

@@ -101,5 +101,5 @@ def test_no_label_of_a_figure_covers_another(browser, width):
             for (one, left, right, top, bottom), (other, *its) in combinations(boxes, 2):
                 apart = right <= its[0] or its[1] <= left or bottom <= its[2] or its[3] <= top
                 assert apart, (threshold, one, other)
-            assert all(0 <= left and right <= width for _, left, right, _, _ in boxes), threshold
+            assert all(left >= 0 and right <= width for _, left, right, _, _ in boxes), threshold
     page.close()
