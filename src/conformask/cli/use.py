@@ -62,7 +62,7 @@ def mask(
     from conformask.masker.release import release_once
     from conformask.masker.validation import shift_of
     from conformask.masker.write import write_masks
-    from conformask.records.numbers import rounded_share
+    from conformask.records.numbers import plural, rounded_share
     from conformask.records.words import clipped_text, measurement_text
 
     masker, triplets = new.opened(run, data)
@@ -81,6 +81,7 @@ def mask(
         compute=devices,
     )
     n, mean = len(written.sizes), sum(written.sizes.values()) / len(written.sizes)
+    whose = "its" if n == 1 else "their"
     shift = shift_of(masker, written.features, triplets)
     clipped = clipped_text(written.clipped, masker.card.clipped)
     lines = [
@@ -107,7 +108,7 @@ def mask(
             "clipped": sum(written.clipped.values()) / len(written.clipped) if written.clipped else None,
         },
         masker.card.sentence_here(written.caveat),
-        f"{n} masks in {out}: {rounded_share(mean)} of their pixels are hidden",
+        f"{plural(n, 'mask')} in {out}: {rounded_share(mean)} of {whose} pixels are hidden",
         *filter(None, lines),
         *masker.card.formula_here(written.caveat),
         as_json=json,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from conformask.background import tracked
-from conformask.errors import CalibrationError
+from conformask.errors import CalibrationError, verb
 from conformask.images.formats import DataRange
 from conformask.images.layers import LAYERS, Findings, Measures
 from conformask.images.read import is_constant, pixel_hash
@@ -24,6 +24,7 @@ from conformask.images.scan import (
     swap_question,
 )
 from conformask.images.triplets import SET_ASIDE, Triplets
+from conformask.records.numbers import plural
 from conformask.records.reading import Geometry, Network, Reference, Size, covered, extra_text
 from conformask.records.words import clipped_text
 
@@ -169,10 +170,12 @@ def _identical_warnings(
     names: Sequence[str], parts: Sequence[str | None], identical: Sequence[tuple[int, int]]
 ) -> Iterator[str]:
     across_parts = [(a, b) for a, b in identical if parts[a] != parts[b]]
-    for pairs, where in ((across_parts, " lie in different parts"), (identical, "")):
+    for pairs, is_across in ((across_parts, True), (identical, False)):
         if pairs:
             a, b = (names[index] for index in pairs[0])
-            yield f"{len(pairs)} pairs of identical images{where}, for example {a} and {b}: keep one of each"
+            count = plural(len(pairs), "pair")
+            lie = f" {verb(len(pairs), 'lies')} in different parts" if is_across else ""
+            yield f"{count} of identical images{lie}, for example {a} and {b}: keep one of each"
             return
 
 
@@ -180,8 +183,9 @@ def _similar_warnings(names: Sequence[str], similar: Sequence[tuple[int, int]]) 
     if similar:
         a, b = (names[index] for index in similar[0])
         yield (
-            f"{len(similar)} pairs of images in different parts look alike, for example {a} and {b}: put "
-            "images of one patient or scene in one group, and keep only one of several copies"
+            f"{plural(len(similar), 'pair')} of images in different parts "
+            f"{verb(len(similar), 'looks alike')}, for example {a} and {b}: put images of one patient or "
+            "scene in one group, and keep only one of several copies"
         )
 
 
@@ -191,8 +195,8 @@ def _place_warnings(names: Sequence[str], geometries: Sequence[Geometry | None])
     if not known:
         return
     if len(known) < len(names):
-        missing = names[geometries.index(None)]
-        yield f"{len(names) - len(known)} images have no spacing, for example {missing}"
+        missing, count = names[geometries.index(None)], len(names) - len(known)
+        yield f"{plural(count, 'image')} {verb(count, 'has')} no spacing, for example {missing}"
     first_name, first = known[0]
     for aspect, differs in (
         ("spacing", first.is_finer_or_coarser),
@@ -201,8 +205,9 @@ def _place_warnings(names: Sequence[str], geometries: Sequence[Geometry | None])
         others = [name for name, geometry in known if differs(geometry)]
         if others:
             yield (
-                f"{len(others)} images differ from {first_name} in {aspect}, for example {others[0]}: the "
-                "promise is about images like the calibration images, in the same mix"
+                f"{plural(len(others), 'image')} {verb(len(others), 'differs')} from {first_name} in "
+                f"{aspect}, for example {others[0]}: the promise is about images like the calibration "
+                "images, in the same mix"
             )
 
 
@@ -228,8 +233,8 @@ def _patient_warnings(triplets: Triplets, patients: Sequence[str | None]) -> Ite
     if scattered:
         one, other, *_ = sorted(scattered[0])
         yield (
-            f"images of {len(scattered)} patients are in several groups, for example {one} and {other}: put "
-            "each patient in one group (--group-from patient)"
+            f"images of {plural(len(scattered), 'patient')} are in several groups, for example {one} and "
+            f"{other}: put each patient in one group (--group-from patient)"
         )
 
 
@@ -241,8 +246,8 @@ def _group_warnings(triplets: Triplets, parts: Sequence[str | None], *, by_group
     divided = [group for group, of_group in parts_of.items() if len(of_group) > 1]
     if divided:
         yield (
-            f"{len(divided)} groups are in more than one part, for example {divided[0]!r}: keep each group "
-            "in one part"
+            f"{plural(len(divided), 'group')} {verb(len(divided), 'is')} in more than one part, for example "
+            f"{divided[0]!r}: keep each group in one part"
         )
     if len(parts_of) < len(triplets) and not by_group:
         yield "groups contain several images: the marginal promise needs one image per group"
@@ -274,7 +279,8 @@ def refuse_too_few(
     triplets: Triplets, folders: Mapping[str, Path], needed: int, fewest: int, *, by_group: bool
 ) -> None:
     """Refuse fewer triplets, or groups, than the `fewest` of which some are tested and `needed` calibrate."""
-    units, found = "groups" if by_group else "images", len(set(triplets.groups))
+    found = len(set(triplets.groups))
+    units = plural(found, "group" if by_group else "image")
     if found >= fewest:
         return
     instead = ""
@@ -284,10 +290,10 @@ def refuse_too_few(
         layout = "" if is_data else ", with these folders as x/, y_hat/ and y/ of DATA"
         grouped = f" --unit image_of_new_group --group-from '{triplets.reading.group_from}'" * by_group
         instead = (
-            f". Without a test, {found} are enough{layout}:\nconformask calibrate "
+            f". Without a test, {found} {verb(found, 'is')} enough{layout}:\nconformask calibrate "
             f"{parent if is_data else 'DATA'} --scorer packaged --threshold 5%{grouped} --out RUN"
         )
     raise CalibrationError(
-        f"{found} {units} are too few to calibrate and to test at this confidence: give at least "
+        f"{units} {verb(found, 'is')} too few to calibrate and to test at this confidence: give at least "
         f"{fewest}, or a lower --confidence{SINGLE if by_group else ''}{instead}"
     )

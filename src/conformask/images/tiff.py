@@ -553,7 +553,7 @@ def _missing(stack: PageStack) -> Iterator[int]:
 def _is_cut(stack: PageStack) -> bool:
     """Return whether the file ends before the bytes that its headers state, as after a stopped copy."""
     if stack.is_mapped:
-        return stack.series.dataoffset + stack.series.nbytes > stack.page.parent.filehandle.size
+        return bool(stack.series.dataoffset + stack.series.nbytes > stack.page.parent.filehandle.size)
     ends = (
         (offset + size, page.parent.filehandle.size)
         for page in map(stack.series.__getitem__, map(int, stack.numbers.ravel()))

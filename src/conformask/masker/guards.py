@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 
 from conformask.arrays import Array
-from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, warn
+from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, verb, warn
 from conformask.images.scan import DatasetSummary, copies_text, copies_within, find_copies
 from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
@@ -160,15 +160,17 @@ def check_sample_size(
             raise InvalidArgumentError(
                 "the images of a group have different weights: give them all the weight of the group"
             )
-    count, unit = promise.counted(n, columns)
+    count, units = promise.counted(n, columns)
     own = loss.own_bounds and promise.own_bounds
     needed = promise.smallest_calibration_set(threshold, None if own else loss.upper_bound)
     if count < needed:
         confidence = promise.confidence
         level = f"threshold {threshold:.4g}" if confidence is None else f"confidence {confidence:g}"
+        unit = promise.axes.unit
+        counted = units.replace(unit.plural, unit.singular) if count == 1 else units
         raise CalibrationError(
-            f"{count} {unit} are too few for {level} ({promise.guarantee}): it needs at least {needed} "
-            f"{part} {unit}; add some or ask for less"
+            f"{count} {counted} {verb(count, 'is')} too few for {level} ({promise.guarantee}): it needs at "
+            f"least {needed} {part} {units}; add some or ask for less"
         )
 
 
@@ -289,9 +291,9 @@ def refuse_known(known: frozenset[str], images: Triplets, ids: Iterable[str | No
     leaked = list(compress(images.names, images.used(known, ids)))
     if leaked:
         raise CalibrationError(
-            f"{len(leaked)} of {len(images)} calibration images were used to train or select the scorer or "
-            "the predictor; the promise needs images that neither has seen. One of them, recognised by its "
-            f"pixels or its group, is {leaked[0]!r}"
+            f"{len(leaked)} of {len(images)} calibration images {verb(len(leaked), 'was')} used to train "
+            "or select the scorer or the predictor; the promise needs images that neither has seen. One of "
+            f"them, recognised by its pixels or its group, is {leaked[0]!r}"
         )
 
 
@@ -302,9 +304,9 @@ def refuse_used(
     used = list(compress(images.names, images.used(masker.seen, ids)))
     if used:
         raise CalibrationError(
-            f"{len(used)} of {len(images)} {kind} images were used for training, selection or calibration: "
-            f"{purpose} needs images that no step has seen. One of them, recognised by its pixels or its "
-            f"group, is {used[0]!r}"
+            f"{len(used)} of {len(images)} {kind} images {verb(len(used), 'was')} used for training, "
+            f"selection or calibration: {purpose} needs images that no step has seen. One of them, "
+            f"recognised by its pixels or its group, is {used[0]!r}"
         )
 
 
@@ -333,9 +335,9 @@ def warn_of_copies(seen: DatasetSummary, perceptual_hashes: Array | None, kind: 
     names = list(dict.fromkeys(seen.names[index] for index, _ in pairs))
     if names:
         warn(
-            f"{len(names)} of {len(seen.names)} {kind} images, such as {names[0]!r}, look like copies "
-            f"(saved again, rotated, scaled or slightly cropped) of images that {reason}. If they are, "
-            "leave them out: masks fit them better than new images"
+            f"{len(names)} of {len(seen.names)} {kind} images, such as {names[0]!r}, "
+            f"{verb(len(names), 'looks like a copy')} (saved again, rotated, scaled or slightly cropped) of "
+            f"images that {reason}. If they are, leave them out: masks fit them better than new images"
         )
 
 

@@ -205,7 +205,7 @@ def test_what_is_wrong_is_said_before_any_work(conformask, folders, tmp_path):
     assert "conformask calibrate" not in conformask("look", *fewer, "--out", tmp_path / "out").err
     (few[1] / "003.png").unlink()
     answer = conformask("look", *few, "--out", tmp_path / "out", "--no-view")
-    assert "003.png have no partner of the same name in" in answer.err
+    assert "003.png has no partner of the same name in" in answer.err
     answer = conformask("look", folders[0], folders[1], tmp_path / "nowhere", "--out", tmp_path / "out")
     assert f"{tmp_path / 'nowhere'} is not a folder" in answer.err
     assert not (tmp_path / "out").exists()
