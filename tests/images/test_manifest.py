@@ -156,7 +156,7 @@ def test_errors_and_lookalikes_of_a_manifest(tmp_path):
         writer.writerows(rows)
     found = found_in(tmp_path)
     assert found.near_duplicates == (("3", "10"),)
-    assert any("look alike, for example 3 and 10" in warning for warning in found.warnings)
+    assert any("looks alike, for example 3 and 10" in warning for warning in found.warnings)
     (tmp_path / "manifest.csv").unlink()
     unsplit = found_in(tmp_path)
     assert unsplit.near_duplicates == (("10", "3"),)

@@ -145,6 +145,12 @@ def test_maps_losses_and_objects_as_calibrate_takes_them(conformask, folders, tm
     assert (again.status, again.record["n_test"]) == (0, 21), "the list of files names all of them"
 
 
+def test_a_warning_is_said_once(conformask, folders, tmp_path):
+    _, y_hat, y = folders
+    answer = conformask("look", y, y_hat, y, "--out", tmp_path / "swapped", "--no-view")
+    assert (answer.out + answer.err).count("are x and y_hat swapped?") == 1
+
+
 def test_what_maps_mean_needs_maps(conformask, folders):
     answer = conformask("look", *folders, "--higher", "trusted")
     assert (answer.status, "--higher goes with --score-from" in answer.err) == (2, True)
