@@ -81,11 +81,12 @@ def mask(
         compute=devices,
     )
     n, mean = len(written.sizes), sum(written.sizes.values()) / len(written.sizes)
+    known = triplets.has_truth
     whose = "its" if n == 1 else "their"
     shift = shift_of(masker, written.features, triplets)
     clipped = clipped_text(written.clipped, masker.card.clipped)
     lines = [
-        measurement_text(masker.card, written.measurement, written.caveat, written.n_used),
+        measurement_text(masker.card, written.measurement, written.caveat, written.n_used, has_truth=known),
         None if released is None else released.summary,
         shift and f"{shift} conformask monitor {run} {data} describes the change.",
         outliers_text(written.outliers, n) if written.outliers else None,

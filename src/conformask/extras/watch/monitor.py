@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from conformask.arrays import Array, Batch
 from conformask.background import DEFAULT_DEVICES, Compute
 from conformask.errors import InvalidArgumentError, expect
-from conformask.images.triplets import Triplets, truth_ids
+from conformask.images.triplets import Triplets, pixel_ids
 from conformask.masker.admission import ROLES, SCORES, appearance
 from conformask.masker.guards import has_theorem
 from conformask.masker.masker import Masker
@@ -177,7 +177,7 @@ def measures_of(
         new=np.column_stack([measures["features"], measures["size"]]),
         appearance=None if old_appearance is None else (old_appearance[first], measures["appearance"]),
         losses=measures.get("loss"),
-        used=new.used(masker.seen, measures["truth"].tolist()),
+        used=new.used(masker.seen, measures["pixels"].tolist()),
         caveat=caveat,
     )
 
@@ -190,7 +190,7 @@ def _measures(masker: Masker, measurable: bool, item: Batch) -> dict[str, Array]
     measures = {
         "features": features_of(item.score),
         "size": sizes[np.arange(len(points)), points.ravel()],
-        "truth": truth_ids(item),
+        "pixels": pixel_ids(item),
         "clipped": np.array(item.clipped),
     }
     if masker.stored_curves().appearance is not None:
@@ -236,7 +236,7 @@ class Monitoring:
     measurement: Measurement | None
     """The loss under the masks compared with the promise; None without truth."""
     n_used: int
-    """Number of images with truth that are not measured, because an earlier step has seen them."""
+    """Number of images that are not measured, because an earlier step has seen them."""
     caveat: Caveat | None
     """A caveat where the promise may not be about the new images."""
 

@@ -73,7 +73,8 @@ def monitor(
         ]
         columns = "", f"median of {found.n_calibration} calibration", f"of {found.n_new} new", "p"
         # measurements with truth first, because scores can look the same while the masks fail
-        measured = measurement_text(masker.card, found.measurement, found.caveat, found.n_used)
+        known, n_used = images.has_truth, found.n_used
+        measured = measurement_text(masker.card, found.measurement, found.caveat, n_used, has_truth=known)
         text: list[str | Table] = [measured] if measured else []
         text.append(shift_text(found.p_value, level, shifted=found.shifted))
         text += [] if found.changes is None else [changes_text(found.changes)]
