@@ -123,6 +123,16 @@ def one_line(error: BaseException) -> str:
     return lines[-1].strip() if "Traceback" in str(error) else " ".join(line.strip() for line in lines)
 
 
+VERBS = {"is": "are", "was": "were", "has": "have", "lies": "lie", "holds": "hold", "differs": "differ"}
+VERBS |= {"looks alike": "look alike", "looks like a copy": "look like copies"}
+"""What is said of several, by what is said of one."""
+
+
+def verb(count: int, singular: str) -> str:
+    """Return a verb that agrees with a count: 1 image is, 2 images are."""
+    return singular if count == 1 else VERBS[singular]
+
+
 def chosen(choices: Mapping[str, T], name: str, what: str) -> T:
     """Return the choice with this name."""
     if name in choices:

@@ -461,15 +461,15 @@ def test_check_warns_of_what_spoils_a_promise(conformask, data):
     record = conformask("check", data, "--json").record
     told = "\n".join(record["warnings"])
     assert record["duplicates"] == [["00", "11"]]
-    assert "identical images lie in different parts, for example 00 and 11" in told
-    assert "1 groups are in more than one part, for example 'g1'" in told
+    assert "identical images lies in different parts, for example 00 and 11" in told
+    assert "1 group is in more than one part, for example 'g1'" in told
     assert "one image per group" in told
     assert "3 calibration images: this confidence needs at least 9" in told
     (data / "manifest.csv").unlink()
     unsplit = conformask("check", data, "--json").record
     assert unsplit["parts"] == {}
     assert len(unsplit["warnings"]) == 1
-    assert "1 pairs of identical images, for example 00 and 11" in unsplit["warnings"][0]
+    assert "1 pair of identical images, for example 00 and 11" in unsplit["warnings"][0]
 
 
 def test_weights_of_another_network(refused, own):

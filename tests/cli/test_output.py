@@ -192,6 +192,19 @@ def test_help_and_version_load_nothing_heavy(tokens):
     assert answer.stdout
 
 
+def test_a_share_may_be_a_percentage(conformask):
+    record = conformask(
+        "plan", "--confidence", "99.9%", "--guarantee", "pac", "--delta", "5 %", "--json"
+    ).record
+    assert (record["confidence"], record["delta"]) == (0.999, 0.05)
+    assert "--confidence" in conformask("plan", "--confidence", "many%").err
+
+
+def test_the_package_runs_as_a_module():
+    command = [sys.executable, "-m", "conformask", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def test_info_loads_no_torch(made):
     answer = fresh("info", made / "run", "--json")
     assert answer.stderr.strip() == "[]"

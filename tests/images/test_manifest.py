@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable
 from pathlib import Path
@@ -155,7 +156,12 @@ def test_errors_and_lookalikes_of_a_manifest(tmp_path):
         writer.writerows(rows)
     found = found_in(tmp_path)
     assert found.near_duplicates == (("3", "10"),)
-    assert any("look alike, for example 3 and 10" in warning for warning in found.warnings)
+    assert any("looks alike, for example 3 and 10" in warning for warning in found.warnings)
+    (tmp_path / "manifest.csv").unlink()
+    unsplit = found_in(tmp_path)
+    assert unsplit.near_duplicates == (("10", "3"),)
+    copies = "2 of 11 images look like copies .* such as '10' of '3'. If they are, keep one of each"
+    assert any(re.match(copies, warning) for warning in unsplit.warnings), "as calibrate says"
     assert found.duplicates == ()
     assert found.worst == "10"
     assert found.error_quantiles == pytest.approx((0.01, 0.05, 0.09), abs=1e-3)

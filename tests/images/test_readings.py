@@ -276,7 +276,7 @@ def test_check_shows_spacing_orientation_and_what_does_not_fit(tmp_path):
     assert findings.orientations == {"RAS": 3, "LAS": 1}
     text = " ".join(findings.warnings)
     assert "3 images differ from s0_a in spacing, for example s1_a" in text
-    assert "1 images differ from s0_a in orientation, for example s2_a" in text
+    assert "1 image differs from s0_a in orientation, for example s2_a" in text
 
 
 class Pairs(torch.utils.data.Dataset):

@@ -61,9 +61,9 @@ def test_a_folder_without_truth(folder):
 @pytest.mark.parametrize(
     ("lost", "message"),
     [
-        ("x/a.png", r"y_hat: a\.tif have no partner of the same name in .*/x;"),
-        ("y_hat/b.tif", r"x: b\.png have no partner of the same name in .*/y_hat;"),
-        ("y/c.npy", r"x: c\.png have no partner of the same name in .*/y;"),
+        ("x/a.png", r"y_hat: a\.tif has no partner of the same name in .*/x;"),
+        ("y_hat/b.tif", r"x: b\.png has no partner of the same name in .*/y_hat;"),
+        ("y/c.npy", r"x: c\.png has no partner of the same name in .*/y;"),
     ],
 )
 def test_a_missing_partner_is_named(folder, lost, message):

@@ -494,13 +494,13 @@ def test_leaks_are_refused():
     with pytest.raises(CalibrationError, match="60 of 60 test images were used"):
         evaluate(masker, CALIBRATION)
     learnt = replace(SCORER, trained_on=frozenset([pixel_hash(TEST[4].truth())]))
-    with pytest.raises(CalibrationError, match="1 of 45 test images were used"):
+    with pytest.raises(CalibrationError, match="1 of 45 test images was used"):
         evaluate(replace(masker, scorer=learnt), TEST)
 
 
 def test_images_that_the_predictor_learnt_from_are_refused():
     told = Provenance(trained_on=(pixel_hash(TEST[7].truth()),))
-    with pytest.raises(CalibrationError, match="1 of 45 test images were used for training"):
+    with pytest.raises(CalibrationError, match="1 of 45 test images was used for training"):
         evaluate(made(), TEST.described(told))
 
 

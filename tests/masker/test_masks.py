@@ -268,6 +268,13 @@ def test_images_that_made_the_promise_are_no_test(whole, tmp_path, monkeypatch):
     )
     monitored = monitor(masker, new)
     assert (monitored.n_used, monitored.measurement.n) == (11, 19)
+    without_y = Triplets.from_arrays(x[10:], y_hat[10:], names=names)
+    written = write_masks(masker, without_y, tmp_path / "without")
+    assert [row["used"] == "True" for row in rows(tmp_path / "without")] == [True] * 10 + [False] * 20
+    assert (written.n_used, written.measurement, monitor(masker, without_y).n_used) == (10, None, 10)
+    assert measurement_text(masker.card, None, n_used=1, has_truth=False) == (
+        "1 image is not new: training, selection or calibration has seen it."
+    )
 
 
 def test_a_distance_without_its_weights_is_not_measured(masker, data, tmp_path, monkeypatch):

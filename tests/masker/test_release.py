@@ -419,7 +419,7 @@ def test_images_that_calibration_has_seen_are_refused(part):
     for known in ((x, y_hat, y), (x, y_hat), (x, y_hat / 2, y)):
         with pytest.raises(CalibrationError, match="60 of 60 new images were used"):
             release(masker, Triplets.from_arrays(*known), 0.1)
-    with pytest.raises(CalibrationError, match=r"1 of 60 new images were used.*is '00007'"):
+    with pytest.raises(CalibrationError, match=r"1 of 60 new images was used.*is '00007'"):
         release(masker, Triplets.from_arrays(*new, groups=groups), 0.1)
     alone = Triplets.from_arrays(*new, names=groups, groups=groups)  # groups of one image with its name
     assert alone.used(masker.seen, [""] * 60).tolist() == [place == 7 for place in range(60)]

@@ -334,7 +334,7 @@ def test_from_maps_on_disk_to_masks_in_two_commands(tmp_path, capsys):
     main(["thresholds", str(run)])
     assert "on the selection images" in capsys.readouterr().out
     (new / "confidence" / "003.tif").unlink()
-    with pytest.raises(MissingFileError, match=r"003\.tif have no partner"):
+    with pytest.raises(MissingFileError, match=r"003\.tif has no partner"):
         cm.Triplets.from_folder(new, reading=masker.card.reading)
     with pytest.raises(MissingFileError, match="has no folder uncertainty/, which the score needs"):
         cm.Triplets.from_folder(data, reading=cm.Reading(cues="uncertainty"))

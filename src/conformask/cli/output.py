@@ -31,10 +31,15 @@ STDOUT, STDERR = 1, 2
 """Descriptors of the standard streams, to which C libraries print."""
 
 
+PERCENTAGE = re.compile(r"([\d.]+) ?%")
+
+
 def converted(kind: Any, tokens: Sequence[Token]) -> Any:
-    """Convert tokens as cyclopts does, but refuse 1.5 where a whole number is expected."""
+    """Convert tokens as cyclopts does, but take 90% for 0.9 and refuse 1.5 for a whole number."""
     if kind in (int, int | None) and not tokens[0].value.removeprefix("-").isdecimal():
         raise ValueError(f"{tokens[0].value!r} is not a whole number")
+    if kind in (float, float | None) and (share := PERCENTAGE.fullmatch(tokens[0].value)):
+        tokens = [tokens[0].evolve(value=f"{share[1]}e-2")]
     return convert(kind, tokens)
 
 

@@ -44,7 +44,7 @@ from conformask.cli.output import (
     show_choices,
     table,
 )
-from conformask.errors import chosen, warn
+from conformask.errors import chosen, verb, warn
 from conformask.records import names
 
 
@@ -164,8 +164,8 @@ def calibrate(
     elif out is not None:
         bad_usage("--out goes with --scorer; without it, the first argument is the run folder")
     if data is None:
-        verb = "recalibrate" if threshold is not None or promise != MARGINAL else "thresholds"
-        bad_usage(f"no DATA is given: for what needs no images, use conformask {verb} {run}")
+        other = "recalibrate" if threshold is not None or promise != MARGINAL else "thresholds"
+        bad_usage(f"no DATA is given: for what needs no images, use conformask {other} {run}")
     chosen_family = family_option(family, grey=grey)
     if threshold is None and not is_new:
         bad_usage(f"give --threshold; conformask thresholds {run} shows what thresholds would mean")
@@ -226,8 +226,8 @@ def calibrate(
     if set_aside is not None and not triplets.has_split:
         n, n_aside = len(calibration), len(set_aside)
         notes.append(
-            f"{n_aside} of the {n + n_aside} images were set aside for choices that the {n} calibration "
-            "images must not see, such as another threshold."
+            f"{n_aside} of the {n + n_aside} images {verb(n_aside, 'was')} set aside for choices that the "
+            f"{n} calibration images must not see, such as another threshold."
         )
     show_calibration(run, masker, *notes, as_json=json)
 

@@ -62,7 +62,7 @@ def mask(
     from conformask.masker.release import release_once
     from conformask.masker.validation import shift_of
     from conformask.masker.write import write_masks
-    from conformask.records.numbers import rounded_share
+    from conformask.records.numbers import plural, rounded_share
     from conformask.records.words import clipped_text, measurement_text
 
     masker, triplets = new.opened(run, data)
@@ -81,10 +81,12 @@ def mask(
         compute=devices,
     )
     n, mean = len(written.sizes), sum(written.sizes.values()) / len(written.sizes)
+    known = triplets.has_truth
+    whose = "its" if n == 1 else "their"
     shift = shift_of(masker, written.features, triplets)
     clipped = clipped_text(written.clipped, masker.card.clipped)
     lines = [
-        measurement_text(masker.card, written.measurement, written.caveat, written.n_used),
+        measurement_text(masker.card, written.measurement, written.caveat, written.n_used, has_truth=known),
         None if released is None else released.summary,
         shift and f"{shift} conformask monitor {run} {data} describes the change.",
         outliers_text(written.outliers, n) if written.outliers else None,
@@ -107,7 +109,7 @@ def mask(
             "clipped": sum(written.clipped.values()) / len(written.clipped) if written.clipped else None,
         },
         masker.card.sentence_here(written.caveat),
-        f"{n} masks in {out}: {rounded_share(mean)} of their pixels are hidden",
+        f"{plural(n, 'mask')} in {out}: {rounded_share(mean)} of {whose} pixels are hidden",
         *filter(None, lines),
         *masker.card.formula_here(written.caveat),
         as_json=json,

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from conformask.background import tracked
-from conformask.errors import CalibrationError
+from conformask.errors import CalibrationError, verb
 from conformask.images.formats import DataRange
 from conformask.images.layers import LAYERS, Findings, Measures
 from conformask.images.read import is_constant, pixel_hash
 from conformask.images.rows import PARTS, n_set_aside
 from conformask.images.scan import (
+    copies_text,
+    copies_within,
     find_copies,
     mean_difference,
     perceptual_hash,
@@ -22,6 +24,7 @@ from conformask.images.scan import (
     swap_question,
 )
 from conformask.images.triplets import SET_ASIDE, Triplets
+from conformask.records.numbers import plural
 from conformask.records.reading import Geometry, Network, Reference, Size, covered, extra_text
 from conformask.records.words import clipped_text
 
@@ -57,7 +60,7 @@ class CheckReport:
     duplicates: tuple[tuple[str, str], ...]
     """Pairs of names with identical pixels, unless of one group and part, as samples of one input are."""
     near_duplicates: tuple[tuple[str, str], ...]
-    """Pairs of names that lie in different parts and look like copies of each other."""
+    """Pairs of names that look like copies, in different parts or in two groups of the calibration part."""
     spacings: Mapping[str, int]
     """Number of images by spacing; empty where no spacing is known."""
     orientations: Mapping[str, int]
@@ -103,6 +106,12 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
     alike = find_copies(hashes, hashes) if len(set(parts)) > 1 else []
     similar = [(a, b) for a, b in alike if a < b and parts[a] != parts[b] and (a, b) not in identical]
     names, first = triplets.names, triplets[0]
+    repeated = {index for _, index in identical}
+    places = [i for i, part in enumerate(parts) if part in (None, "calibration") and i not in repeated]
+    single, smallest = triplets.select(places), tuple(map(min, zip(*sizes, strict=True)))
+    is_cut = triplets.provenance.population is not None  # tiles cut by conformask are not copies
+    within = [] if is_cut else copies_within(hashes[places], single.groups, smallest)
+    images = "calibration images" if triplets.has_split else "images"
     return CheckReport(
         n=len(triplets),
         groups=len(set(triplets.groups)),
@@ -118,7 +127,10 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
         error_quantiles=tuple(np.quantile(errors, (0.1, 0.5, 0.9)).tolist()) if errors else None,
         worst=names[int(np.argmax(errors))] if len(errors) == len(names) else None,
         duplicates=tuple((names[a], names[b]) for a, b in identical),
-        near_duplicates=tuple((names[a], names[b]) for a, b in similar),
+        near_duplicates=(
+            *((names[a], names[b]) for a, b in similar),
+            *((single.names[a], single.names[b]) for a, b in within),
+        ),
         spacings=_counts(None if geometry is None else geometry.text for geometry in geometries),
         orientations=_counts(None if geometry is None else geometry.orientation for geometry in geometries),
         patients=len(set(patients) - {None}) if any(patients) else None,
@@ -130,6 +142,7 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
             *_group_warnings(triplets, parts, by_group=by_group),
             *_count_warnings(triplets, needed, sizes),
             *_similar_warnings(names, similar),
+            *filter(None, [copies_text(single.names, within, images)]),
             *_place_warnings(names, geometries),
             *_patient_warnings(triplets, patients),
             *_range_warnings(extremes, triplets.reading.data_range),
@@ -157,10 +170,12 @@ def _identical_warnings(
     names: Sequence[str], parts: Sequence[str | None], identical: Sequence[tuple[int, int]]
 ) -> Iterator[str]:
     across_parts = [(a, b) for a, b in identical if parts[a] != parts[b]]
-    for pairs, where in ((across_parts, " lie in different parts"), (identical, "")):
+    for pairs, is_across in ((across_parts, True), (identical, False)):
         if pairs:
             a, b = (names[index] for index in pairs[0])
-            yield f"{len(pairs)} pairs of identical images{where}, for example {a} and {b}: keep one of each"
+            count = plural(len(pairs), "pair")
+            lie = f" {verb(len(pairs), 'lies')} in different parts" if is_across else ""
+            yield f"{count} of identical images{lie}, for example {a} and {b}: keep one of each"
             return
 
 
@@ -168,8 +183,9 @@ def _similar_warnings(names: Sequence[str], similar: Sequence[tuple[int, int]]) 
     if similar:
         a, b = (names[index] for index in similar[0])
         yield (
-            f"{len(similar)} pairs of images in different parts look alike, for example {a} and {b}: put "
-            "images of one patient or scene in one group, and keep only one of several copies"
+            f"{plural(len(similar), 'pair')} of images in different parts "
+            f"{verb(len(similar), 'looks alike')}, for example {a} and {b}: put images of one patient or "
+            "scene in one group, and keep only one of several copies"
         )
 
 
@@ -179,8 +195,8 @@ def _place_warnings(names: Sequence[str], geometries: Sequence[Geometry | None])
     if not known:
         return
     if len(known) < len(names):
-        missing = names[geometries.index(None)]
-        yield f"{len(names) - len(known)} images have no spacing, for example {missing}"
+        missing, count = names[geometries.index(None)], len(names) - len(known)
+        yield f"{plural(count, 'image')} {verb(count, 'has')} no spacing, for example {missing}"
     first_name, first = known[0]
     for aspect, differs in (
         ("spacing", first.is_finer_or_coarser),
@@ -189,8 +205,9 @@ def _place_warnings(names: Sequence[str], geometries: Sequence[Geometry | None])
         others = [name for name, geometry in known if differs(geometry)]
         if others:
             yield (
-                f"{len(others)} images differ from {first_name} in {aspect}, for example {others[0]}: the "
-                "promise is about images like the calibration images, in the same mix"
+                f"{plural(len(others), 'image')} {verb(len(others), 'differs')} from {first_name} in "
+                f"{aspect}, for example {others[0]}: the promise is about images like the calibration "
+                "images, in the same mix"
             )
 
 
@@ -216,8 +233,8 @@ def _patient_warnings(triplets: Triplets, patients: Sequence[str | None]) -> Ite
     if scattered:
         one, other, *_ = sorted(scattered[0])
         yield (
-            f"images of {len(scattered)} patients are in several groups, for example {one} and {other}: put "
-            "each patient in one group (--group-from patient)"
+            f"images of {plural(len(scattered), 'patient')} are in several groups, for example {one} and "
+            f"{other}: put each patient in one group (--group-from patient)"
         )
 
 
@@ -229,8 +246,8 @@ def _group_warnings(triplets: Triplets, parts: Sequence[str | None], *, by_group
     divided = [group for group, of_group in parts_of.items() if len(of_group) > 1]
     if divided:
         yield (
-            f"{len(divided)} groups are in more than one part, for example {divided[0]!r}: keep each group "
-            "in one part"
+            f"{plural(len(divided), 'group')} {verb(len(divided), 'is')} in more than one part, for example "
+            f"{divided[0]!r}: keep each group in one part"
         )
     if len(parts_of) < len(triplets) and not by_group:
         yield "groups contain several images: the marginal promise needs one image per group"
@@ -262,7 +279,8 @@ def refuse_too_few(
     triplets: Triplets, folders: Mapping[str, Path], needed: int, fewest: int, *, by_group: bool
 ) -> None:
     """Refuse fewer triplets, or groups, than the `fewest` of which some are tested and `needed` calibrate."""
-    units, found = "groups" if by_group else "images", len(set(triplets.groups))
+    found = len(set(triplets.groups))
+    units = plural(found, "group" if by_group else "image")
     if found >= fewest:
         return
     instead = ""
@@ -272,10 +290,10 @@ def refuse_too_few(
         layout = "" if is_data else ", with these folders as x/, y_hat/ and y/ of DATA"
         grouped = f" --unit image_of_new_group --group-from '{triplets.reading.group_from}'" * by_group
         instead = (
-            f". Without a test, {found} are enough{layout}:\nconformask calibrate "
+            f". Without a test, {found} {verb(found, 'is')} enough{layout}:\nconformask calibrate "
             f"{parent if is_data else 'DATA'} --scorer packaged --threshold 5%{grouped} --out RUN"
         )
     raise CalibrationError(
-        f"{found} {units} are too few to calibrate and to test at this confidence: give at least "
+        f"{units} {verb(found, 'is')} too few to calibrate and to test at this confidence: give at least "
         f"{fewest}, or a lower --confidence{SINGLE if by_group else ''}{instead}"
     )

@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from conformask.arrays import Array, Triplet, TripletOf
-from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, chosen
+from conformask.errors import (
+    ImageError,
+    InvalidArgumentError,
+    MismatchError,
+    MissingFileError,
+    chosen,
+    verb,
+)
 from conformask.images.formats import Header, at_time
 from conformask.images.layers import (
     LAYERS,
@@ -244,7 +251,8 @@ def _assigned(
     if others < len(PARTS) - 1:
         units_text = "groups" if by_group else "images"
         raise InvalidArgumentError(
-            f"{len(groups)} images in {len(images)} groups are too few for four parts with at least "
+            f"{plural(len(groups), 'image')} in {plural(len(images), 'group')} "
+            f"{verb(len(groups), 'is')} too few for four parts with at least "
             f"{calibration} {units_text} for calibration: add images, or ask for less confidence"
         )
     shares = [fraction for part, fraction in zip(PARTS, fractions, strict=True) if part != "calibration"]
@@ -579,8 +587,8 @@ def _check_partners(
     if unmatched:
         more = f" and {len(unmatched) - SHOWN} more" if len(unmatched) > SHOWN else ""
         raise MissingFileError(
-            f"{folder}: {', '.join(unmatched[:SHOWN])}{more} have no partner of the same name in {other}; "
-            "add the missing files or remove these"
+            f"{folder}: {', '.join(unmatched[:SHOWN])}{more} {verb(len(unmatched), 'has')} no partner of "
+            f"the same name in {other}; add the missing files or remove these"
         )
 
 

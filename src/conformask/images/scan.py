@@ -68,6 +68,26 @@ def find_copies(
     return pairs
 
 
+def copies_within(hashes: PerceptualHashes, groups: Sequence[str], smallest: Size) -> list[tuple[int, int]]:
+    """Return the places of images of two groups that look like copies; none if the `smallest` is tiny."""
+    if min(smallest[-2:]) < REDUCED:
+        return []
+    return [(a, b) for a, b in find_copies(hashes, hashes) if a < b and groups[a] != groups[b]]
+
+
+def copies_text(names: Sequence[str], pairs: Sequence[tuple[int, int]], images: str) -> str | None:
+    """Return a warning of `images` with these names, some of which look like copies; None if none does."""
+    if not pairs:
+        return None
+    (first, second), count = pairs[0], len({place for pair in pairs for place in pair})
+    return (
+        f"{count} of {len(names)} {images} look like copies (saved again, rotated, scaled or slightly "
+        f"cropped) of others, such as {names[first]!r} of {names[second]!r}. If they are, keep one of each; "
+        "if they show the same patient or scene again, such as at another visit, put them in one group: they "
+        "are not independent"
+    )
+
+
 def _agreement(new: PerceptualHashes, known: PerceptualHashes) -> Float[np.ndarray, "n m"]:
     """Return the largest mean product of signs over turned whole images and over windows, mirrored or not."""
     fewest = np.full((len(new), len(known)), SIGNS // 2)

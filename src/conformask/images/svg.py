@@ -14,6 +14,8 @@ from jinja2 import Environment, FileSystemLoader, Template
 
 WIDTH = 480
 HEIGHT = 320
+LETTER, BOLD = 7.2, 7.9
+"""Widths that a letter hardly exceeds on average, plain and bold: fonts are those of the reader."""
 INK = "var(--ink, #1d2129)"
 QUIET = "var(--quiet, #5d6470)"
 RULE = "var(--rule, #e2e3df)"
@@ -193,12 +195,13 @@ def whiskers(plot: Plot, xs: Iterable[float], intervals: Iterable[Domain], strok
     return group(marks, f"stroke:{stroke};stroke-width:2;stroke-linecap:round;opacity:.5")
 
 
-def upright(plot: Plot, value: float, label: str, stroke: str = LIMIT) -> str:
-    """Draw a vertical reference line with its label above the plot."""
-    x, top = plot.x(value), plot.y.end
+def upright(plot: Plot, value: float, label: str, beside: str = "") -> str:
+    """Draw a vertical reference line with its label above the plot, right of `beside`, that of the axis."""
+    x, top, half = plot.x(value), plot.y.end, BOLD * len(label) / 2
+    centre = max(min(x, WIDTH - 4 - half), 14 + LETTER * len(beside) + half)
     mark = segment(x, plot.y.start, x, top - 8)
-    return group([mark], f"stroke:{stroke};stroke-width:1.75") + text(
-        x, top - 14, label, anchor(plot, x), f"fill:{stroke};font-weight:600"
+    return group([mark], f"stroke:{LIMIT};stroke-width:1.75") + text(
+        centre, top - 14, label, "middle", f"fill:{LIMIT};font-weight:600"
     )
 
 
@@ -235,7 +238,7 @@ def key(entries: Iterable[tuple[str, str, str]]) -> str:
             else f'<rect x="{x + 3:g}" y="6" width="12" height="12" style="fill:{colour}"/>'
         )
         marks += [swatch, text(x + 23, 16.5, label)]
-        x += 44 + 7.2 * len(label)
+        x += 44 + LETTER * len(label)
     return "".join(marks)
 
 

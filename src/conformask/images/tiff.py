@@ -517,9 +517,12 @@ def check_segments(stack: PageStack) -> None:
     missing = [str(index) for index in islice(_missing(stack), SHOWN + 1)]
     if missing:
         more = " and more" if len(missing) > SHOWN else ""
+        which = f"{kind}{'s' * (len(missing) > 1)} {', '.join(missing[:SHOWN])}{more}"
+        if _is_cut(stack):
+            raise ImageError(f"{path} ends too early, before the end of {which}: copy it again")
         raise ImageError(
-            f"{path} is missing {kind}s {', '.join(missing[:SHOWN])}{more}: copy it again. If its writer "
-            f"left out empty {kind}s, write them as well"
+            f"{path} is missing {which}: copy it again. If its writer left out empty {kind}s, write them as "
+            "well"
         )
     if not page.is_contiguous:
         check_memory(f"a {kind} of {path}", prod(page.chunks) * stack.series.dtype.itemsize)
@@ -545,6 +548,19 @@ def _missing(stack: PageStack) -> Iterator[int]:
         for index in range(count):
             if index >= len(complete) or not complete[index]:
                 yield plane * count + index
+
+
+def _is_cut(stack: PageStack) -> bool:
+    """Return whether the file ends before the bytes that its headers state, as after a stopped copy."""
+    if stack.is_mapped:
+        return bool(stack.series.dataoffset + stack.series.nbytes > stack.page.parent.filehandle.size)
+    ends = (
+        (offset + size, page.parent.filehandle.size)
+        for page in map(stack.series.__getitem__, map(int, stack.numbers.ravel()))
+        if page is not None
+        for offset, size in zip(page.dataoffsets, page.databytecounts, strict=False)
+    )
+    return any(end > size for end, size in ends)
 
 
 PALETTE = 3

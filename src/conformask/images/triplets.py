@@ -120,6 +120,11 @@ def truth_ids(batch: Batch) -> Array:
     return np.full(len(batch), "") if batch.y is None else image_ids(batch.y.cpu().numpy())
 
 
+def pixel_ids(batch: Batch) -> Array:
+    """Return the hash by which each image is recognised: of its truth or, where it is not known, of y_hat."""
+    return truth_ids(batch) if batch.y is not None else image_ids(batch.y_hat.cpu().numpy())
+
+
 def hash_of_group(group: str) -> str:
     """Return a hash by which a group is recognised; it does not reveal the name, perhaps a patient's."""
     return f"group-{hash_of_text(group)[:16]}"
@@ -286,7 +291,7 @@ class Triplets:
     def used(self, seen: frozenset[str], ids: Iterable[str | None]) -> Bool[np.ndarray, "n"]:
         """Return which triplets an earlier step has `seen`, such as `Masker.seen`, or the predictor.
 
-        They are recognised by `ids`, hashes of their pixels (see `truth_ids`), or by their group.
+        They are recognised by `ids`, hashes of their pixels (see `pixel_ids`), or by their group.
         """
         seen, pairs = seen.union(self.provenance.trained_on), zip(ids, self.group_ids, strict=True)
         return np.array([not seen.isdisjoint(each) for each in pairs], dtype=bool)

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conformask.arrays import Array, Batch, Images
-from conformask.errors import warn
+from conformask.errors import verb, warn
 from conformask.images.formats import DataRange, Header
 from conformask.images.rows import OpenedTriplet
 from conformask.images.triplets import Triplets, refuse_others
@@ -325,12 +325,12 @@ def outliers(
 def outliers_text(found: Mapping[str, str], n: int) -> str:
     """Return a warning of the images that were found to be outliers, by name, among n."""
     far, texts = "far outside of the calibration images", [f"{name} ({how})" for name, how in found.items()]
-    others = [f"and {len(texts) - NAMED} others"] * (len(texts) > NAMED)
+    others = [f"and {len(texts) - NAMED} other{'s' * (len(texts) > NAMED + 1)}"] * (len(texts) > NAMED)
     name, how = next(iter(found.items()))
     which = (
         f"{name} is {far} ({how})"
         if n == 1
-        else f"{len(found)} of {n} images are {far}: {', '.join(texts[:NAMED] + others)}"
+        else f"{len(found)} of {n} images {verb(len(found), 'is')} {far}: {', '.join(texts[:NAMED] + others)}"
     )
     return (
         f"{which}. The promise is an average over images like those of the calibration: nothing is known "

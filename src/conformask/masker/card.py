@@ -127,13 +127,13 @@ def size_curve(curve: Sequence[tuple[float, float]], card: CalibrationCard) -> s
     threshold = card.threshold
     cost = float(np.interp(threshold, xs, ys))
     low, high = min(xs[0], threshold), max(xs[-1], threshold)
-    plot = svg.plot((low, high), (0, min(1.0, 1.08 * max(*ys, 0.05))))
+    plot, hidden = svg.plot((low, high), (0, min(1.0, 1.08 * max(*ys, 0.05)))), "hidden on average"
     titles = [f"threshold {x:.4g}: {rounded_share(y)} hidden" for x, y in curve]
     marks = [
-        svg.axes(plot, f"threshold on {card.loss.label}", "hidden on average", (svg.plain, svg.percent)),
+        svg.axes(plot, f"threshold on {card.loss.label}", hidden, (svg.plain, svg.percent)),
         svg.line(plot, xs, ys, svg.OURS),
         svg.points(plot, xs, ys, titles, svg.OURS, 2.5),
-        svg.upright(plot, threshold, f"chosen, {svg.plain(threshold)}"),
+        svg.upright(plot, threshold, f"chosen, {svg.plain(threshold)}", hidden),
         svg.points(plot, (threshold,), (cost,), ("chosen",), svg.LIMIT, 5.5),
     ]
     return svg.document("Hidden share of the calibration images against the threshold", marks)

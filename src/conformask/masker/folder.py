@@ -37,7 +37,7 @@ SIZES_OF = f"{OWN_NAME}.sizes-"
 
 @dataclass(frozen=True)
 class MaskRow:
-    """A line of sizes.csv; loss, within and used are empty where the truth is not known."""
+    """A line of sizes.csv; loss and within are empty where the truth is not known."""
 
     name: str
     mask_size: float
@@ -48,7 +48,7 @@ class MaskRow:
     within: bool | None = None
     """True if the loss meets the threshold."""
     used: bool | None = None
-    """True if an earlier step has seen the image: its loss says nothing about new ones."""
+    """True if an earlier step has seen the image: its loss says nothing about new ones. See `pixel_ids`."""
     bound: float | None = None
     """Largest possible difference between output and truth without a mask; see Masker.error_bounds."""
     released: bool | None = None

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 
 from conformask.arrays import Array
-from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, warn
-from conformask.images.scan import REDUCED, DatasetSummary, find_copies
+from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, verb, warn
+from conformask.images.scan import DatasetSummary, copies_text, copies_within, find_copies
 from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
 from conformask.masker.components import refuse_batch_dependence
@@ -52,7 +52,9 @@ def check_scanned(
         if selection is not None:
             hashes = selection.perceptual_hashes
             warn_of_copies(seen, hashes, "calibration", "are used for choices (selection)")
-        warn_of_copies_within(seen, calibration.groups)
+        pairs = copies_within(seen.perceptual_hashes, calibration.groups, seen.smallest)
+        if copies := copies_text(seen.names, pairs, "calibration images"):
+            warn(copies)
     if scorer.name == "packaged" and (extra := extra_text(seen.x_channels, seen.channels)):
         warn(extra)
     if seen.swapped is not None:
@@ -158,15 +160,17 @@ def check_sample_size(
             raise InvalidArgumentError(
                 "the images of a group have different weights: give them all the weight of the group"
             )
-    count, unit = promise.counted(n, columns)
+    count, units = promise.counted(n, columns)
     own = loss.own_bounds and promise.own_bounds
     needed = promise.smallest_calibration_set(threshold, None if own else loss.upper_bound)
     if count < needed:
         confidence = promise.confidence
         level = f"threshold {threshold:.4g}" if confidence is None else f"confidence {confidence:g}"
+        unit = promise.axes.unit
+        counted = units.replace(unit.plural, unit.singular) if count == 1 else units
         raise CalibrationError(
-            f"{count} {unit} are too few for {level} ({promise.guarantee}): it needs at least {needed} "
-            f"{part} {unit}; add some or ask for less"
+            f"{count} {counted} {verb(count, 'is')} too few for {level} ({promise.guarantee}): it needs at "
+            f"least {needed} {part} {units}; add some or ask for less"
         )
 
 
@@ -287,9 +291,9 @@ def refuse_known(known: frozenset[str], images: Triplets, ids: Iterable[str | No
     leaked = list(compress(images.names, images.used(known, ids)))
     if leaked:
         raise CalibrationError(
-            f"{len(leaked)} of {len(images)} calibration images were used to train or select the scorer or "
-            "the predictor; the promise needs images that neither has seen. One of them, recognised by its "
-            f"pixels or its group, is {leaked[0]!r}"
+            f"{len(leaked)} of {len(images)} calibration images {verb(len(leaked), 'was')} used to train "
+            "or select the scorer or the predictor; the promise needs images that neither has seen. One of "
+            f"them, recognised by its pixels or its group, is {leaked[0]!r}"
         )
 
 
@@ -300,9 +304,9 @@ def refuse_used(
     used = list(compress(images.names, images.used(masker.seen, ids)))
     if used:
         raise CalibrationError(
-            f"{len(used)} of {len(images)} {kind} images were used for training, selection or calibration: "
-            f"{purpose} needs images that no step has seen. One of them, recognised by its pixels or its "
-            f"group, is {used[0]!r}"
+            f"{len(used)} of {len(images)} {kind} images {verb(len(used), 'was')} used for training, "
+            f"selection or calibration: {purpose} needs images that no step has seen. One of them, "
+            f"recognised by its pixels or its group, is {used[0]!r}"
         )
 
 
@@ -331,31 +335,9 @@ def warn_of_copies(seen: DatasetSummary, perceptual_hashes: Array | None, kind: 
     names = list(dict.fromkeys(seen.names[index] for index, _ in pairs))
     if names:
         warn(
-            f"{len(names)} of {len(seen.names)} {kind} images, such as {names[0]!r}, look like copies "
-            f"(saved again, rotated, scaled or slightly cropped) of images that {reason}. If they are, "
-            "leave them out: masks fit them better than new images"
-        )
-
-
-def warn_of_copies_within(seen: DatasetSummary, groups: tuple[str, ...]) -> None:
-    """Warn of calibration images of two groups that look like copies: they are not two draws.
-
-    Images too small for a perceptual hash are left out.
-    """
-    if min(seen.smallest[-2:]) < REDUCED:
-        return
-    pairs = [
-        (a, b)
-        for a, b in find_copies(seen.perceptual_hashes, seen.perceptual_hashes)
-        if a < b and groups[a] != groups[b]
-    ]
-    if pairs:
-        (first, second), count = pairs[0], len({place for pair in pairs for place in pair})
-        warn(
-            f"{count} of {len(seen.names)} calibration images look like copies (saved again, rotated, "
-            f"scaled or slightly cropped) of others, such as {seen.names[first]!r} of "
-            f"{seen.names[second]!r}. If they are, keep one of each; if they show the same patient or scene "
-            "again, such as at another visit, put them in one group: they are not independent"
+            f"{len(names)} of {len(seen.names)} {kind} images, such as {names[0]!r}, "
+            f"{verb(len(names), 'looks like a copy')} (saved again, rotated, scaled or slightly cropped) of "
+            f"images that {reason}. If they are, leave them out: masks fit them better than new images"
         )
 
 

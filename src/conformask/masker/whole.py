@@ -99,8 +99,8 @@ class WrittenMask:
     """Overview of the mask, (1 or C, *space)."""
     admission: Admission
     """What is to be said of the image."""
-    truth: str
-    """Hash by which y is recognised; "" where it is not measured, or too large for one pass."""
+    pixels: str
+    """Hash by which the image is recognised, as by `pixel_ids`; "" where it is too large for one pass."""
 
 
 def whole_images(masker: Masker, triplets: Triplets) -> "dict[int, WholeImage]":
@@ -339,13 +339,14 @@ class _BlockwiseMask:
 
     def summary(self, admission: Admission) -> WrittenMask:
         """Return the summary of the mask, of an image of which this is to be said."""
-        loss, truth, y = None, "", self._y
+        loss, y, y_hat = None, self._y, self._whole.image.y_hat
         if y is not None:
-            loss = self._loss_sum / self._whole.image.y_hat.header.values
-            if math.prod(y.size) <= IN_MEMORY:
-                truth = str(image_ids([_read(y, y.header.everywhere)])[0])
+            loss = self._loss_sum / y_hat.header.values
+        recognised, pixels = self._whole.image.y or y_hat, ""
+        if math.prod(y_hat.size) <= IN_MEMORY:
+            pixels = str(image_ids([_read(recognised, recognised.header.everywhere)])[0])
         size = 1 - self._trusted_sum / self._score.numel()
-        return WrittenMask(size, loss, self._y_hat.image, self._mask.image, admission, truth)
+        return WrittenMask(size, loss, self._y_hat.image, self._mask.image, admission, pixels)
 
 
 def _read(raster: Raster, places: Places) -> Array:

@@ -12,7 +12,7 @@ import torch
 from conformask.arrays import Array, Batch, best_device
 from conformask.background import DEFAULT_DEVICES, Compute, launch, prefetch, tracked
 from conformask.errors import MissingFileError, OutputError, expect, warn
-from conformask.images.triplets import BATCH_SIZE, Triplets, truth_ids
+from conformask.images.triplets import BATCH_SIZE, Triplets, pixel_ids
 from conformask.masker.folder import SIZES, MaskFolder, MaskRow
 from conformask.masker.guards import has_theorem
 from conformask.masker.mask_files import MaskFiles, refuse_other_places, refuse_segmentations
@@ -34,7 +34,7 @@ class WrittenMasks:
     measurement: Measurement | None
     """Agreement of the masks of unused images with the promise; None without their truth."""
     n_used: int = 0
-    """Number of images with truth that are not measured, because an earlier step has seen them."""
+    """Number of images that are not measured, because an earlier step has seen them."""
     caveat: Caveat | None = None
     """Caveat if the promise may not be about these images; else None."""
     features: Mapping[str, Array] = field(default_factory=dict, repr=False)
@@ -182,7 +182,8 @@ class _Work:
         """Return whether the mask of an image is there, as this line says, and the image as it was then."""
         if line is None or not self.files.are_there(name):
             return False
-        return line.source == self._source(name) and (line.used is not None or not self._is_measured)
+        is_measured = line.loss is not None and line.used is not None
+        return line.source == self._source(name) and (is_measured or not self._is_measured)
 
     def write(self, unfinished: Sequence[int], process: int, processes: int) -> None:
         """Write masks, overlays and lines for this process's share of the images at these places.
@@ -213,15 +214,15 @@ class _Work:
         self.clipped |= admission.clipped
         judged, bounds = masker.judge(item, measured=self._is_measured), masker.bounds_of(item)
         losses = None if judged.loss is None else judged.loss.tolist()
-        used = None if losses is None else self._used(batch.names, truth_ids(batch).tolist())
+        used = self._used(batch.names, pixel_ids(batch).tolist())
         arrays = judged.mask.cpu().numpy(), item.score.map.cpu().numpy()
         limits = None if bounds is None else bounds.tolist()
         return _MaskedBatch(batch, *arrays, losses, limits, used, admission.outliers)
 
-    def _used(self, names: Sequence[str], truths: Sequence[str]) -> list[bool]:
-        """Return which of the images with these names and truths an earlier step has seen."""
+    def _used(self, names: Sequence[str], pixels: Sequence[str]) -> list[bool]:
+        """Return which of the images with these names and hashes of pixels an earlier step has seen."""
         images = self.triplets.select(self._indices[name] for name in names)
-        used: list[bool] = images.used(self.masker.seen, truths).tolist()
+        used: list[bool] = images.used(self.masker.seen, pixels).tolist()
         return used
 
     def _write_batch(self, names: set[str], masked: "_MaskedBatch") -> Batch:
@@ -235,8 +236,9 @@ class _Work:
             self.files.write(batch, index, mask, masked.scores[index])
             size = float(1 - mask.mean(dtype=np.float64))
             loss, bound = (None if values is None else values[index] for values in (losses, bounds))
-            used = None if masked.used is None else masked.used[index]
-            self.folder.add(self._line(name, size, loss, bound, used, masked.outliers.get(name, "")))
+            self.folder.add(
+                self._line(name, size, loss, bound, masked.used[index], masked.outliers.get(name, ""))
+            )
         return batch
 
     def _write_whole(self, image: WholeImage) -> None:
@@ -245,12 +247,12 @@ class _Work:
         summary = image.write(self.files.masks[image.name], self.files.under(image.name, geometry))
         self.files.write_overlay(image.name, summary.y_hat, summary.mask, geometry)
         self.clipped |= summary.admission.clipped
-        used = None if summary.loss is None else self._used([image.name], [summary.truth])[0]
+        (used,) = self._used([image.name], [summary.pixels])
         outlier = summary.admission.outliers.get(image.name, "")
         self.folder.add(self._line(image.name, summary.size, summary.loss, None, used, outlier))
 
     def _line(
-        self, name: str, size: float, loss: float | None, bound: float | None, used: bool | None, outlier: str
+        self, name: str, size: float, loss: float | None, bound: float | None, used: bool, outlier: str
     ) -> MaskRow:
         within = None if loss is None else bool(self.masker.within(np.array(loss)))
         return MaskRow(name, size, self._source(name), loss, within, used, bound, outlier=outlier)
@@ -268,7 +270,7 @@ class _MaskedBatch:
     scores: Array
     losses: list[float] | None
     bounds: list[float] | None
-    used: list[bool] | None
+    used: list[bool]
     outliers: Mapping[str, str]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from conformask.errors import verb
 from conformask.promises.axes import Coverage, Group, Marginal
 from conformask.promises.promise import Promise
 from conformask.records.card import CalibrationCard, as_sentence, kept_text, promised_share, worst_text
@@ -16,15 +17,22 @@ CLIPPED = 0.01
 
 
 def measurement_text(
-    card: CalibrationCard, measurement: Measurement | None, caveat: Caveat | None = None, n_used: int = 0
+    card: CalibrationCard,
+    measurement: Measurement | None,
+    caveat: Caveat | None = None,
+    n_used: int = 0,
+    *,
+    has_truth: bool = True,
 ) -> str:
     """Return the measurement on images with truth, beside what was promised for them; empty without any.
 
-    `n_used` is the number of those that are not measured, because an earlier step has seen them.
+    `n_used` is the number of images that are not measured, because an earlier step has seen them; `has_truth`
+    is False where none of the images could be.
     """
     texts = [] if measurement is None else [card.promise.named(_measurement(card, measurement, caveat))]
     if n_used:
-        texts.append(left_out_text(n_used, "with truth not measured"))
+        what = "with truth not measured" if has_truth else f"{verb(n_used, 'is')} not new"
+        texts.append(left_out_text(n_used, what))
     return " ".join(texts)
 
 

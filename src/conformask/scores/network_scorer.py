@@ -21,7 +21,13 @@ from conformask.arrays import (
     resized,
     to_channels_last,
 )
-from conformask.errors import InvalidArgumentError, MismatchError, chosen, failure_of_system
+from conformask.errors import (
+    InvalidArgumentError,
+    MismatchError,
+    MissingFileError,
+    chosen,
+    failure_of_system,
+)
 from conformask.losses import AnyLoss, stored_loss
 from conformask.losses.base import Loss
 from conformask.losses.distances import Lp
@@ -508,6 +514,11 @@ def network_input(
 def stored_card(folder: Path) -> ScorerCard:
     """Read the card of a saved scorer."""
     path = folder / "scorer.json"
+    if not path.is_file() and (folder / "training.json").is_file():
+        raise MissingFileError(
+            f"the training in {folder} was stopped: finish it with the command that started it and --resume, "
+            f"conformask train ... {folder} --resume"
+        )
     record = read_json(path)
     refuse_unfinished(path, record)
     if record.get("heuristic"):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from conformask.arrays import Array, Images, Score
 from conformask.background import tracked
-from conformask.errors import InvalidArgumentError, warn
+from conformask.errors import InvalidArgumentError, verb, warn
 from conformask.images.scan import WINDOWS, PerceptualHashes
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
@@ -136,8 +136,8 @@ def _warn_of_ties(names: Sequence[str], lows: Sequence[float], highs: Sequence[f
     constant = [name for name, low, high in zip(names, lows, highs, strict=True) if low == high]
     if constant:
         warn(
-            f"{len(constant)} of {len(names)} maps hold one value alone, such as that of {constant[0]!r}: "
-            "all of such an image is shown, or all is hidden"
+            f"{len(constant)} of {len(names)} maps {verb(len(constant), 'holds')} one value alone, such as "
+            f"that of {constant[0]!r}: all of such an image is shown, or all is hidden"
         )
     distinct, counts = np.unique(values, return_counts=True)
     most = np.argsort(-counts)[:FEW]

@@ -145,6 +145,12 @@ def test_maps_losses_and_objects_as_calibrate_takes_them(conformask, folders, tm
     assert (again.status, again.record["n_test"]) == (0, 21), "the list of files names all of them"
 
 
+def test_a_warning_is_said_once(conformask, folders, tmp_path):
+    _, y_hat, y = folders
+    answer = conformask("look", y, y_hat, y, "--out", tmp_path / "swapped", "--no-view")
+    assert (answer.out + answer.err).count("are x and y_hat swapped?") == 1
+
+
 def test_what_maps_mean_needs_maps(conformask, folders):
     answer = conformask("look", *folders, "--higher", "trusted")
     assert (answer.status, "--higher goes with --score-from" in answer.err) == (2, True)
@@ -205,7 +211,7 @@ def test_what_is_wrong_is_said_before_any_work(conformask, folders, tmp_path):
     assert "conformask calibrate" not in conformask("look", *fewer, "--out", tmp_path / "out").err
     (few[1] / "003.png").unlink()
     answer = conformask("look", *few, "--out", tmp_path / "out", "--no-view")
-    assert "003.png have no partner of the same name in" in answer.err
+    assert "003.png has no partner of the same name in" in answer.err
     answer = conformask("look", folders[0], folders[1], tmp_path / "nowhere", "--out", tmp_path / "out")
     assert f"{tmp_path / 'nowhere'} is not a folder" in answer.err
     assert not (tmp_path / "out").exists()

@@ -152,6 +152,8 @@ def test_what_is_no_network_is_refused(tmp_path, mine):
         custom_predictor("sharpen")
     with pytest.raises(MissingFileError, match="No module named 'nowhere'"):
         custom_predictor("nowhere:sharpen")
+    with pytest.raises(InvalidArgumentError, match=r"not of its file: enhance:enlarge in tools$"):
+        custom_predictor("tools/enhance.py:enlarge")
     for name in ("dimed", "nothing"):
         with pytest.raises(InvalidArgumentError, match=f"has no function '{name}'"):
             custom_predictor(f"{mine}:{name}")
@@ -216,7 +218,7 @@ def test_the_error_of_other_code_is_told_in_one_line(tmp_path):
 
 def test_weights_instead_of_torchscript(tmp_path):
     torch.save(Halving().state_dict(), tmp_path / "net.pt")
-    with pytest.raises(MismatchError, match=r"with torch\.jit\.script\(network\)\.save"):
+    with pytest.raises(MismatchError, match=r"with torch\.export\.save\(.*\.pt2, not with torch\.save"):
         custom_predictor(str(tmp_path / "net.pt"))
 
 

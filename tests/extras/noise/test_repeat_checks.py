@@ -357,10 +357,10 @@ def test_few_noisy_pixels_show_no_drift():
 def test_the_input_as_the_reference_is_named():
     x, b, c = (noisy(truth(), seed) for seed in range(3))
     (same,) = (warning for warning in warnings({"one": (x, b, c), "two": (x, x, c)}) if "input" in warning)
-    assert same.startswith("1 of 2 references are the network's input, as in two: ")
+    assert same.startswith("1 of 2 references is the network's input, as in two: ")
     assert any("x carries" in text for text in warnings({"one": (x, (x + b) / 2, c)}))
     (alike,) = warnings({"one": (x, 0.99 * x)})
-    assert alike.startswith("1 of 1 references have the noise of the network's input")
+    assert alike.startswith("1 of 1 references has the noise of the network's input")
     assert warnings({"one": (x, b)}) == []
 
 

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from conformask.arrays import seeded
 from conformask.cli import main
-from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError
 from conformask.extras.train import DEFAULT_EPOCHS, TrainingConfig
 from conformask.extras.train.training import (
     CUT,
@@ -34,7 +34,7 @@ from conformask.extras.train.training import (
 )
 from conformask.images.read import write_image
 from conformask.losses import loss
-from conformask.scores.network_scorer import mask_loss, straight_through_clip
+from conformask.scores.network_scorer import load_scorer, mask_loss, straight_through_clip
 
 
 class Counting(TensorDataset):
@@ -333,6 +333,14 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path):
 def test_resume_where_nothing_was_begun(tmp_path):
     train(tmp_path, resume=True)
     assert len(rows(tmp_path)) == 4
+
+
+def test_of_a_stopped_run_it_says_how_to_finish_it(tmp_path):
+    train(tmp_path, TrainingConfig(epochs=1))
+    with pytest.raises(
+        MissingFileError, match=r"was stopped: finish it .* conformask train \.\.\. .* --resume"
+    ):
+        load_scorer(tmp_path)
 
 
 def test_a_folder_in_use_is_refused(tmp_path):

@@ -1,14 +1,17 @@
 """What scripts add to a report: saving figures, and sorting and searching the images."""
 
 from io import BytesIO
+from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 from view_worlds import evaluation
 
+from conformask.extras.view import figures
 from conformask.extras.view.page import write_report
 from conformask.records.evaluation import ReleasePower
 from screens import violations
@@ -78,3 +81,25 @@ def test_images_are_sorted_and_searched(page):
     expect(page.locator("output")).to_have_text("10 of 60")
     page.get_by_label("Search").fill("")
     expect(rows.filter(visible=True)).to_have_count(60)
+
+
+BOXES = """texts => texts.map(text => {
+    const {left, right, top, bottom} = text.getBoundingClientRect()
+    return [text.textContent, left, right, top, bottom]
+})"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_label_of_a_figure_covers_another(browser, width):
+    page = browser.new_page(viewport={"width": width, "height": 400})
+    curve = tuple((place, 0.4 - place) for place in np.linspace(0.01, 0.11, 11))
+    for threshold in (0.01, 0.0342211, 1.23457e-05, 0.0434567, 0.0712345, 0.112345):
+        shown = evaluation(n=60, examples=(), size_by_threshold=curve, threshold=threshold)
+        for figure in (figures.size_by_threshold, figures.distances):
+            page.set_content(f'<body style="font-family: system-ui, sans-serif">{figure(shown)}')
+            boxes = page.locator("text").evaluate_all(BOXES)
+            for (one, left, right, top, bottom), (other, *its) in combinations(boxes, 2):
+                apart = right <= its[0] or its[1] <= left or bottom <= its[2] or its[3] <= top
+                assert apart, (threshold, one, other)
+            assert all(left >= 0 and right <= width for _, left, right, _, _ in boxes), threshold
+    page.close()

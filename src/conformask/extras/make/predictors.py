@@ -194,6 +194,12 @@ def _function(name: str) -> Callable[[Array], Array]:
             f"predictor {name!r}: give package.module:function, or a file {', '.join(suffixes)}, or "
             f"{', '.join(libraries)}"
         )
+    if module.endswith(".py"):
+        folder, stem = os.path.split(module.removesuffix(".py"))
+        where = f" in {folder}" if folder else ""
+        raise InvalidArgumentError(
+            f"predictor {name!r}: give the name of the module, not of its file: {stem}:{function}{where}"
+        )
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # last: its files must not take the place of installed packages
     try:
@@ -287,13 +293,11 @@ def _network_file(load: Callable[[str], Run], kind: str, written_by: str) -> Net
     return NetworkFormat(opened)
 
 
-EXPORTED = _network_file(
-    _exported,
-    "torch.export file with one input",
-    "torch.export.save(torch.export.export(network, (x,)), path)",
-)
+BY_EXPORT = "torch.export.save(torch.export.export(network, (x,)), path)"
+"""How a network is written to a file that needs none of its code."""
+EXPORTED = _network_file(_exported, "torch.export file with one input", BY_EXPORT)
 SCRIPTED = _network_file(
-    _torchscript, "TorchScript file", "torch.jit.script(network).save(...), not torch.save"
+    _torchscript, "TorchScript file", f"{BY_EXPORT}, a path that ends with .pt2, not with torch.save"
 )
 NETWORKS = extensions.Extensions(
     extensions.PREDICTORS,

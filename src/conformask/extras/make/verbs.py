@@ -1,9 +1,13 @@
 """The verbs look, demo, predictor, triplets and probe."""
 
+import re
 import sys
+import warnings
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -77,31 +81,56 @@ def look(
     if higher != "distrusted" and score_from is None:
         bad_usage("--higher goes with --score-from, which names the maps")
     reading = replace(read, cues=score_from, **about.source)
-    found = look_at(
-        {"x": x, "y_hat": y_hat, "y": y},
-        out,
-        are_groups=_are_groups,
-        reading=reading,
-        higher=None if score_from is None else higher,
-        loss_of=lambda triplets: about.own or about.chosen(PACKAGED.loss, triplets.values),
-        threshold=HALF if threshold is None else threshold,
-        confidence=confidence,
-    )
+    with heard() as said:
+        found = look_at(
+            {"x": x, "y_hat": y_hat, "y": y},
+            out,
+            are_groups=_are_groups,
+            reading=reading,
+            higher=None if score_from is None else higher,
+            loss_of=lambda triplets: about.own or about.chosen(PACKAGED.loss, triplets.values),
+            threshold=HALF if threshold is None else threshold,
+            confidence=confidence,
+        )
     more = [f", {folder}/" for folder in reading.folders]
     of_new = f"Next, for new images in x/{''.join(more)} and y_hat/ of a folder NEW:"
-    tell(found, out, of_new, f"conformask mask {out / 'run'} NEW masks", as_json=json)
+    tell(found, said, out, of_new, f"conformask mask {out / 'run'} NEW masks", as_json=json)
     if not (no_view or json):
         view(found, out, port)
 
 
-def tell(found: "Look", out: Path, *next_step: str, as_json: bool) -> None:
-    """Print how many test images kept the promise, the promise, what is hidden, and the next command."""
+@contextmanager
+def heard() -> Iterator[list[str]]:
+    """Collect the texts of the warnings, which are shown as always."""
+    texts: list[str] = []
+    as_always = warnings.showwarning
+
+    def hear(message: Warning | str, *more: Any) -> None:
+        texts.append(str(message))
+        as_always(message, *more)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = hear  # type: ignore[assignment]
+        yield texts
+
+
+def _gist(warning: str) -> str:
+    """Return a warning without names and numbers, in which all images and those of a part differ."""
+    return re.sub(r"'[^']*'|\d+|calibration ", "", warning)
+
+
+def tell(found: "Look", said: Collection[str], out: Path, *next_step: str, as_json: bool) -> None:
+    """Print how many test images kept the promise, the promise, what is hidden, and the next command.
+
+    Before that, print the warnings that have not been `said` yet.
+    """
     from conformask.extras.view.facts import caveats
 
-    evaluation = found.evaluation
+    evaluation, gists = found.evaluation, set(map(_gist, said))
+    new = [warning for warning in found.findings.warnings if _gist(warning) not in gists]
     show(
         {"out": str(out), "parts": found.parts, **evaluation.summary()},
-        *(f"warning: {warning}" for warning in (*found.findings.warnings, *caveats(evaluation))),
+        *(f"warning: {warning}" for warning in (*new, *caveats(evaluation))),
         f"{_dots(found)}{evaluation.kept_text}",
         evaluation.card.sentence,
         evaluation.hidden_text,
@@ -165,9 +194,11 @@ def demo(
     from conformask.extras.make.demonstration import demonstrate, write_crops
 
     folders = write_crops(out / "data")
-    found = demonstrate(folders, out, AS_FILES_SAY)
+    with heard() as said:
+        found = demonstrate(folders, out, AS_FILES_SAY)
     x, y_hat, y = folders.values()
-    tell(found, out, "The same for three folders of yours:", f"conformask look {x} {y_hat} {y}", as_json=json)
+    command = f"conformask look {x} {y_hat} {y}"
+    tell(found, said, out, "The same for three folders of yours:", command, as_json=json)
     if not (no_view or json):
         view(found, out, port)
 

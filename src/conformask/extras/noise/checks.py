@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from scipy.fft import irfftn, next_fast_len, rfftn
 
-from conformask.errors import ImageError, InvalidArgumentError
+from conformask.errors import ImageError, InvalidArgumentError, verb
 from conformask.extras.noise.clean import Allowance
 from conformask.images import svg
 from conformask.records.numbers import rounded_share
@@ -634,9 +634,9 @@ def _doubts(measures: Mapping[str, ReferenceMeasures], two: Mapping[str, RepeatM
     if shares:
         name = max(shares, key=shares.__getitem__)
         yield (
-            f"{len(shares)} of {len(measures)} images have values of the reference at an end of the range "
-            f"({rounded_share(shares[name])} in {name}): noise that is cut off does not average to 0. Use "
-            "images that are neither saturated nor cut at black"
+            f"{len(shares)} of {len(measures)} images {verb(len(shares), 'has')} values of the reference "
+            f"at an end of the range ({rounded_share(shares[name])} in {name}): noise that is cut off does "
+            "not average to 0. Use images that are neither saturated nor cut at black"
         )
     pooled = pooled_correlation(measures.values())
     if pooled is None:
@@ -671,11 +671,15 @@ def _dependence(
     alike = {name: size for name, (size, z) in shared.items() if size > SHARED and z > VISIBLE}
     moved = {name: abs(each.shift.pixels) for name, each in two.items() if each.moved}
     if same:
-        yield f"{len(same)} of {n} references are the network's input, as in {same[0]}: {REMEDY}", True
+        yield (
+            f"{len(same)} of {n} references {verb(len(same), 'is')} the network's input, as in {same[0]}: "
+            f"{REMEDY}",
+            True,
+        )
     elif len(alike) > MOST * n:
         name = max(alike, key=alike.__getitem__)
-        text = f"{len(alike)} of {n} references have the noise of the network's input (correlation "
-        yield f"{text}{alike[name]:.2f} in {name}): {REMEDY}", False
+        text = f"{len(alike)} of {n} references {verb(len(alike), 'has')} the noise of the network's input"
+        yield f"{text} (correlation {alike[name]:.2f} in {name}): {REMEDY}", False
     usual = float(np.median([moved.get(name, 0.0) for name in two])) if two else 0.0
     if moved:
         name = max(moved, key=moved.__getitem__)

@@ -48,7 +48,7 @@ def distances(evaluation: Evaluation) -> str | None:
         _bars(plot, edges, unmasked_counts, "unmasked", svg.BEHIND),
         _bars(plot, edges, within_counts, "masked", svg.OURS),
         _bars(plot, edges, beyond_counts, "masked", svg.LIMIT),
-        svg.upright(plot, threshold, f"threshold {svg.plain(threshold)}"),
+        svg.upright(plot, threshold, f"threshold {svg.plain(threshold)}", "images"),
         svg.text(plot.x.end, plot.y.end + 16, f"{missed} beyond", "end", f"fill:{svg.LIMIT};font-weight:600"),
     ]
     further = int((unmasked > edges[-1]).sum())

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from conformask.arrays import Array, Batch
 from conformask.background import DEFAULT_DEVICES, Compute
 from conformask.errors import InvalidArgumentError, expect
-from conformask.images.triplets import Triplets, truth_ids
+from conformask.images.triplets import Triplets, pixel_ids
 from conformask.masker.admission import ROLES, SCORES, appearance
 from conformask.masker.guards import has_theorem
 from conformask.masker.masker import Masker
@@ -173,7 +173,7 @@ def measures_of(
     more = old_measures.shape[1] - len(SCORES) - 1
     first = one_of_each_group(curves)
     old_appearance, groups = curves.appearance, np.array(new.groups)
-    used = new.used(masker.seen, measures["truth"].tolist())
+    used = new.used(masker.seen, measures["pixels"].tolist())
     left = ~np.isin(groups, groups[used])
     measures = {name: values[left] for name, values in measures.items()}
     return Measures(
@@ -196,7 +196,7 @@ def _measures(masker: Masker, measurable: bool, item: Batch) -> dict[str, Array]
     measures = {
         "features": features_of(item.score),
         "size": sizes[np.arange(len(points)), points.ravel()],
-        "truth": truth_ids(item),
+        "pixels": pixel_ids(item),
         "clipped": np.array(item.clipped),
     }
     if masker.stored_curves().appearance is not None:
