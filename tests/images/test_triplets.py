@@ -234,7 +234,7 @@ def test_a_split_does_not_depend_on_the_other_images():
 
 
 def test_too_few_groups_to_split():
-    with pytest.raises(InvalidArgumentError, match=r"part is empty: 50 triplets in 1 groups"):
+    with pytest.raises(InvalidArgumentError, match=r"part is empty: 50 triplets in 1 group,"):
         arrays(50, groups=["one"] * 50).split()
 
 
@@ -273,7 +273,7 @@ def test_a_holdout_is_of_whole_groups_and_independent_of_the_split():
     for fraction in (0, 1, -0.5):
         with pytest.raises(InvalidArgumentError, match="fraction is"):
             triplets.holdout(fraction, 0)
-    with pytest.raises(InvalidArgumentError, match="2 triplets in 1 groups"):
+    with pytest.raises(InvalidArgumentError, match="2 triplets in 1 group:"):
         triplets.select([0, 1]).holdout(0.5, 0)
 
 

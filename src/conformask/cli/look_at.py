@@ -15,7 +15,7 @@ from conformask.errors import MismatchError, MissingFileError
 from conformask.masker.remarks import remarks_on_run
 from conformask.masker.run_folder import read_promise
 from conformask.records.loss import StatedLoss
-from conformask.records.numbers import rounded_share
+from conformask.records.numbers import plural, rounded_share
 from conformask.records.record import Json, read_json
 from conformask.records.selection import Selection
 from conformask.records.upgrade import with_loss, with_promise
@@ -66,7 +66,10 @@ def check(
     parts = ", ".join(f"{count} {part}" for part, count in findings.parts.items())
     patients = "" if findings.patients is None else str(findings.patients)
     rows = [
-        ("triplets", str(findings.n) + (f" in {findings.groups} groups" * (findings.groups < findings.n))),
+        (
+            "triplets",
+            str(findings.n) + (f" in {plural(findings.groups, 'group')}" * (findings.groups < findings.n)),
+        ),
         (findings.reference.noun, _reference_text(findings)),
         ("regions", "promises are about them alone" * findings.has_regions),
         ("channels", f"x {findings.x_channels}, y_hat {findings.channels}"),

@@ -284,7 +284,7 @@ def plan(
         text += ["", table((planned.unit, "coverage, for 90 % of calibration sets"), rows), "", FEW_HIDE_MORE]
     elif n is not None:
         too_few = n < planned.n_calibration
-        text.append(f"{n} are too few." if too_few else "The range of coverage is not known.")
+        text.append(f"{n} {verb(n, 'is')} too few." if too_few else "The range of coverage is not known.")
     show(record, *text, as_json=json)
 
 

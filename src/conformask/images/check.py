@@ -161,7 +161,7 @@ def _counts(values: Iterable[str | None]) -> dict[str, int]:
 def _count_warnings(triplets: Triplets, needed: int, sizes: Collection[Size]) -> Iterator[str]:
     count = triplets.parts.count("calibration") if triplets.has_split else len(triplets)
     if count < needed:
-        yield f"{count} calibration images: this confidence needs at least {needed}"
+        yield f"{plural(count, 'calibration image')}: this confidence needs at least {needed}"
     if len(sizes) > 1:
         yield f"images of several sizes: a promise calibrated on them covers only {covered(sorted(sizes))}"
 

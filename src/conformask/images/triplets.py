@@ -47,7 +47,7 @@ from conformask.images.rows import (
     set_aside,
 )
 from conformask.records.names import Guarantee
-from conformask.records.numbers import Values
+from conformask.records.numbers import Values, plural
 from conformask.records.reading import (
     CLEAN,
     PLAIN,
@@ -537,7 +537,7 @@ class Triplets:
         """Yield facts known without reading an image; sizes come from the header of the first."""
         groups = len(set(self.groups))
         if groups < len(self):
-            yield f"{groups} groups"
+            yield plural(groups, "group")
         with suppress(ConformaskError, IndexError):
             yield f"first x {self._shape_text('x')}, y_hat {self._shape_text('y_hat')}"
         yield "with y" if self.has_truth else "without y"
@@ -717,7 +717,7 @@ class Triplets:
 
 
 def _counts_text(triplets: Triplets) -> str:
-    return f"{len(triplets)} triplets in {len(set(triplets.groups))} groups"
+    return f"{plural(len(triplets), 'triplet')} in {plural(len(set(triplets.groups)), 'group')}"
 
 
 def _bytes_of(triplet: Triplet) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Lock
 
 from conformask.errors import MismatchError, OutputError
+from conformask.records.numbers import plural
 from conformask.records.record import (
     OWN_NAME,
     Json,
@@ -107,11 +108,10 @@ class MaskFolder:
         if record.is_file() and read_json(record).get("fingerprint") != fingerprint:
             return "contains masks of another promise" if existing else None
         stray_names = sorted(name for name in existing if name.startswith(f"{MASKS}/") and name not in names)
-        return (
-            (f"contains masks of {len(stray_names)} other images, such as {Path(stray_names[0]).name}")
-            if stray_names
-            else None
-        )
+        if not stray_names:
+            return None
+        others = plural(len(stray_names), "other image")
+        return f"contains masks of {others}, such as {Path(stray_names[0]).name}"
 
     def lines(self) -> dict[str, MaskRow]:
         """Read sizes.csv, by name; lines that a killed run left incomplete are ignored."""
