@@ -149,10 +149,10 @@ def check_sample_size(
     groups = n if group is None else len(np.unique(group))
     if groups < n and not promise.by_group:
         raise CalibrationError(
-            f"{n} images in {groups} group{'s' * (groups > 1)} are dependent: the {promise.guarantee} promise "
-            "needs one image per group; choose the unit group (every image of a new group) or "
-            "image_of_new_group, keep one image per group, or make the promise about new tiles of these files "
-            "(triplets --stride with --split within)"
+            f"{n} images in {groups} group{'s' * (groups > 1)} are dependent: the {promise.guarantee} "
+            "promise needs one image per group; choose the unit group (every image of a new group) or "
+            "image_of_new_group, keep one image per group, or make the promise about new tiles of these "
+            "files (triplets --stride with --split within)"
         )
     if {"group", "weight"} <= promise.columns and group is not None and weight is not None:
         pairs = len(np.unique(np.column_stack([group, weight.astype(str)]), axis=0))
