@@ -293,12 +293,10 @@ def _network_file(load: Callable[[str], Run], kind: str, written_by: str) -> Net
     return NetworkFormat(opened)
 
 
-BY_EXPORT = "torch.export.save(torch.export.export(network, (x,)), path)"
+BY_EXPORT = "torch.export.save(torch.export.export(network, (x,)), 'network.pt2')"
 """How a network is written to a file that needs none of its code."""
 EXPORTED = _network_file(_exported, "torch.export file with one input", BY_EXPORT)
-SCRIPTED = _network_file(
-    _torchscript, "TorchScript file", f"{BY_EXPORT}, a path that ends with .pt2, not with torch.save"
-)
+SCRIPTED = _network_file(_torchscript, "TorchScript file", f"{BY_EXPORT}, not with torch.save")
 NETWORKS = extensions.Extensions(
     extensions.PREDICTORS,
     NetworkFormat,
