@@ -32,6 +32,12 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
+def left_out_text(n: int, how: str = "left out") -> str:
+    """Return how many images play no part, because an earlier step has seen them."""
+    them = "it" if n == 1 else "them"
+    return f"{plural(n, 'image')} {how}: training, selection or calibration has seen {them}."
+
+
 UNIT = (0.0, 1.0)
 """The range of floats."""
 DIGITS = 3

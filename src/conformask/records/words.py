@@ -8,7 +8,7 @@ from conformask.promises.axes import Coverage, Group, Marginal
 from conformask.promises.promise import Promise
 from conformask.records.card import CalibrationCard, as_sentence, kept_text, promised_share, worst_text
 from conformask.records.evaluation import Measurement, ReleasePower, standing
-from conformask.records.numbers import figure, percent, plural, rounded_share, share
+from conformask.records.numbers import figure, left_out_text, percent, plural, rounded_share, share
 from conformask.records.reading import Caveat, Network
 from conformask.records.selection import ANY_SIZE, CONSTANT, ScoreComparison
 
@@ -34,12 +34,6 @@ def measurement_text(
         what = "with truth not measured" if has_truth else f"{verb(n_used, 'is')} not new"
         texts.append(left_out_text(n_used, what))
     return " ".join(texts)
-
-
-def left_out_text(n: int, how: str = "left out") -> str:
-    """Return how many images play no part, because an earlier step has seen them."""
-    them = "it" if n == 1 else "them"
-    return f"{plural(n, 'image')} {how}: training, selection or calibration has seen {them}."
 
 
 def _measurement(card: CalibrationCard, measurement: Measurement, caveat: Caveat | None) -> str:

@@ -22,6 +22,7 @@ from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.masker.admission import SCORES, appearance
 from conformask.masker.calibrate import calibrate
+from conformask.masker.masker import Masker
 from conformask.masker.validation import shift_of
 from conformask.masks.critical import features_of, loss_under
 from conformask.masks.families import family
@@ -192,8 +193,14 @@ def test_coverage_is_that_of_the_masks():
     assert worse.comparisons == seen.comparisons, "scores cannot tell"
 
 
-def test_mask_sizes_are_compared_at_the_same_lambda():
-    x, y_hat, _ = arrays(60, 0)  # without y they are not known to be the calibration's
+@pytest.fixture
+def unknown(monkeypatch):
+    """No image is known to be the calibration's."""
+    monkeypatch.setattr(Masker, "seen", frozenset())
+
+
+def test_mask_sizes_are_compared_at_the_same_lambda(unknown):
+    x, y_hat, _ = arrays(60, 0)
     seen = monitor(masker_of(triplets(60, 0)), Triplets.from_arrays(x, y_hat))
     assert [each.p_value for each in seen.comparisons] == [1.0] * 4, "the very images of the calibration"
     size = seen.comparisons[-1]
@@ -213,7 +220,7 @@ def test_mask_sizes_are_compared_at_the_point_below_lambda():
     assert seen.new == pytest.approx(float(np.median((1 - mask).mean((1, 2, 3)))), abs=1e-6)
 
 
-def test_of_each_group_one_image_is_compared():
+def test_of_each_group_one_image_is_compared(unknown):
     calibration = triplets(30, 0, groups=[k // 2 for k in range(30)])
     masker = masker_of(calibration, guarantee="groups")
     x, y_hat, _ = arrays(30, 0)

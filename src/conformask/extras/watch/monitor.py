@@ -25,9 +25,9 @@ from conformask.masker.validation import (
 from conformask.masks.critical import batch_curves, features_of
 from conformask.promises.axes import first_of_each
 from conformask.records.evaluation import Change, Measurement
-from conformask.records.numbers import plural
+from conformask.records.numbers import left_out_text, plural
 from conformask.records.reading import Caveat
-from conformask.records.words import left_out_text, measured_text, shift_text
+from conformask.records.words import measured_text, shift_text
 from conformask.scores.scoring import check_parts, gathered, parts_folder
 
 SMALLEST = {"brightness": 1.05, "contrast": 1.1, "noise": 1.25, "sharpness": 1.05}

@@ -20,10 +20,9 @@ from conformask.masker.validation import LEVEL, most_failing
 from conformask.promises.axes import members
 from conformask.records.card import CalibrationCard, promised_share
 from conformask.records.evaluation import Change
-from conformask.records.numbers import figure, percent, plural, share
+from conformask.records.numbers import figure, left_out_text, percent, plural, share
 from conformask.records.reading import Caveat
 from conformask.records.record import State, from_dict
-from conformask.records.words import left_out_text
 
 RATES = (-1.0, 0.0, 1.0)
 """Betting rates of the simple jumper: on p-values too small, as they should be, and too large."""

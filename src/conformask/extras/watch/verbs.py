@@ -59,7 +59,8 @@ def monitor(
 
     from conformask.extras.watch.monitor import Monitoring, changes_text, monitor as monitor_batch
     from conformask.extras.watch.stream import StreamMonitor, StreamStatus, stream_text
-    from conformask.records.words import left_out_text, measurement_text, shift_text
+    from conformask.records.numbers import left_out_text
+    from conformask.records.words import measurement_text, shift_text
 
     masker, images = new.opened(run, data)
     others = new.allow_network_mismatch
