@@ -22,7 +22,7 @@ from cyclopts.help import (
 from cyclopts.help.specs import get_default_parameter_columns
 
 from conformask.cli.output import DEFAULTS, json_alone, print_text, show_json
-from conformask.errors import ConformaskError, failure_of_system
+from conformask.errors import ConformaskError, ConformaskWarning, failure_of_system
 from conformask.extensions import COMMANDS, places
 
 if TYPE_CHECKING:
@@ -375,7 +375,7 @@ def _printed_warnings() -> Iterator[None]:
     counts: Counter[str] = Counter()
 
     def show(message: Warning | str, category: type[Warning], *_: Any) -> None:
-        kind = getattr(message, "kind", "")
+        kind = message.kind if isinstance(message, ConformaskWarning) else ""
         counts[kind] += 1
         if issubclass(category, UserWarning) and (not kind or counts[kind] == 1):
             _say(f"warning: {message}")
