@@ -15,21 +15,21 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 47114,  # where y lies around y_hat (107), numbers without masks, remarks, formats of outputs
-    "lines of the heart": 26481,
-    "entries of the first level": 15,
-    "files": 193,
+    "lines": 47175,  # what strangers stumbled over: copies in check, places of NIfTI, verbs that agree
+    "lines of the heart": 26638,  # of those, what check, mask and thresholds say
+    "entries of the first level": 16,  # __main__, for python -m conformask
+    "files": 176,
     "own imports of a file": 15,
-    "own imports of all files": 1392,
+    "own imports of all files": 1322,
     "getattr and hasattr": 27,
-    "lines of tests": 46673,
+    "lines of tests": 46897,  # what strangers found
     "files of tests": 157,
 }
 ENTERED = {
-    "files of calibrate": 45,
-    "functions of calibrate": 344,  # formats are asked whether x is elsewhere
+    "files of calibrate": 46,  # counts with their nouns
+    "functions of calibrate": 350,  # copies, thresholds, verbs that agree
     "files of mask": 53,
-    "functions of mask": 452,  # remarks, ground of files
+    "functions of mask": 466,  # images recognised without y, verbs that agree
 }
 REACH = """
 import os, sys, threading
