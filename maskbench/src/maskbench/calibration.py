@@ -59,6 +59,15 @@ class Scored:
         return float(left.mean())
 
 
+def smallest_masks(errors: Floats, threshold: float) -> Floats:
+    """Return what the smallest masks of each image within the threshold hide, (n,), from the true errors.
+
+    They show the smallest errors, and of equal ones as many as fit: no score can hide less.
+    """
+    beyond = np.sort(errors, axis=1).cumsum(axis=1) > threshold * errors.shape[1]
+    return np.asarray(beyond.mean(axis=1))
+
+
 def budgeted(score: Floats) -> Floats:
     """Return a score whose thresholds are budgets: the mean of all scores up to a pixel's, over mean^KAPPA.
 

@@ -31,7 +31,6 @@ MOST = 8
 """Methods in the table of the documentation; RESULTS.md has them all."""
 STEPS = (
     "gradient",
-    "conformask_one_lambda",
     "conformask_packaged",
     "conformask_40",
     "conformask_100",
