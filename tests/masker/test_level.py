@@ -116,6 +116,14 @@ def test_one_lambda_is_kept_for_masks_that_a_factor_on_the_score_leaves_as_they_
     assert calibrated(loss=cm.MissRate("l1", 0.05), threshold=0.1).card.level == "one"
 
 
+def test_images_whose_score_is_0_do_not_decide_the_level(masker):
+    x, y_hat, y = arrays(40, 1)
+    x[:4] = 0
+    with_zeros = calibrated(selection=Triplets.from_arrays(x, y_hat, y))
+    hidden, usual = (measured(each, 200, 3)[1].mean() for each in (with_zeros, masker))
+    assert hidden < usual + 0.04
+
+
 def test_it_takes_twenty_groups_of_selection_images():
     assert calibrated(selection=images(FEWEST - 1, 6)).card.level == "one"
     groups = [f"patient {k % (FEWEST - 1)}" for k in range(40)]

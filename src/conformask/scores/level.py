@@ -247,6 +247,8 @@ ALL_SHOWN = 1e-9
 """Mask size up to which all of an image is shown."""
 BEYOND = 4.0
 """Largest factor by which an image that needs no mask counts as easier than one that just needs none."""
+FARTHEST = math.log(1000)
+"""Most that a logarithm may differ from the median: that of an image whose score is 0 is near -80."""
 
 
 def quarters_of(item: Batch, loss: Loss) -> Iterator[Batch]:
@@ -300,6 +302,8 @@ def fit_level(
     rows = np.concatenate([np.asarray(part.features) for part in parts])
     logs = np.concatenate([log_lambdas(part.from_start(start), threshold) for part in parts])
     logs /= family.degree
+    middle = np.median(logs)
+    logs = logs.clip(middle - FARTHEST, middle + FARTHEST)
     is_whole = np.arange(len(logs)) < len(features)
     ridge, left_out = fitted(rows, logs, groups, is_whole)
     return LevelModel(ridge, left_out[is_whole]) if ridge.weights.any() else None

@@ -269,7 +269,10 @@ class Monitoring:
 
     @property
     def failing(self) -> bool:
-        """True if the promise is broken on the new images; false in at most a share `level` of cases."""
+        """True if the promise is broken on the new images; wrongly in at most a share `level` of cases.
+
+        Of promises about a mean the share is that of a bootstrap: larger where few images err greatly.
+        """
         return self.measurement is not None and self.measurement.broken
 
 
@@ -291,7 +294,8 @@ def monitor(
     Args:
         masker: a calibrated masker with stored curves.
         new: images (x, y_hat), with y where it is known.
-        level: how often images that are exchangeable may be called shifted, and how often failing.
+        level: how often images that are exchangeable may be called shifted, and how often failing, see
+            `Monitoring.failing`.
         allow_network_mismatch: compare outputs of another network than the calibration's.
         compute: the devices, and a folder for finished parts, from which a killed run resumes.
 
