@@ -124,6 +124,22 @@ def test_what_is_no_scorer(scorer):
         cm.calibrate(scorer, triplets(40, 0), threshold=0.03)
 
 
+@UNTYPED
+def test_what_is_no_choice_and_no_score(masker, tmp_path):
+    masker.save(tmp_path)
+    images, array = triplets(40, 0), np.zeros((3, 8, 8))
+    of_numpy = cm.Heuristic(lambda x, y_hat: y_hat.numpy(), channels=1)
+    for call, match in (
+        (lambda: cm.load(tmp_path, scorer=scale_of), "^scorer is a function; give Heuristic"),
+        (lambda: cm.Given("confidence"), "^higher 'confidence' is unknown"),
+        (lambda: cm.calibrate(SCORER, images, threshold=0.03, loss="l1", level="pixel"), "^level 'pixel'"),
+        (lambda: cm.calibrate(of_numpy, images, threshold=0.03, loss="l1"), "ndarray; give a tensor"),
+        (lambda: cm.Triplets.from_arrays(array, array, data_range=255)[0], "range is 255; give"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=match):
+            call()
+
+
 CALLS: dict[str, Callable[..., object]] = {
     "evaluate": lambda masker: cm.evaluate(masker, triplets(5, 1)),
     "write_masks": lambda masker: cm.write_masks(masker, triplets(5, 1), "out"),

@@ -331,6 +331,8 @@ def test_datasets_that_cannot_be_used():
             Triplets.from_dataset(bad)
     with pytest.raises(ImageError, match="has 2 axes"):
         Triplets.from_dataset([(torch.rand(8, 8),) * 2])
+    with pytest.raises(ImageError, match=r"has shape \(8, 8, 3\): put the channels first"):
+        Triplets.from_dataset([(np.zeros((8, 8, 3)),) * 2])
     items = [dict.fromkeys(("x", "y_hat"), torch.rand(1, 8, 8))]
     with pytest.raises(ImageError, match="item 0 of the dataset has no 'truth'"):
         Triplets.from_dataset(items, keys=("x", "y_hat", "truth"))[0]

@@ -325,6 +325,8 @@ def test_what_is_no_triplets_is_told_what_to_give():
         refuse_others(torch.utils.data.DataLoader([1, 2]))
     with pytest.raises(InvalidArgumentError, match=r"not a list: .*from_dataset\(DATASET\)"):
         refuse_others(arrays(2), [1, 2])
+    with pytest.raises(InvalidArgumentError, match=r"index is a slice; give the number of one triplet"):
+        arrays(3)[:2]
 
 
 NAMES = [f"image{index:05d}" for index in range(20000)]

@@ -298,7 +298,7 @@ def test_saved_and_loaded(found, tmp_path):
     written = read_json(tmp_path / "evaluation.json")
     assert set(KEYS) <= set(written)
     assert {"schema", "conformask"} <= set(written)
-    again = Evaluation.load(tmp_path)
+    again = Evaluation.load(str(tmp_path))
     assert again.summary() == found.summary()
     for field in fields(ImageRecords):
         np.testing.assert_array_equal(getattr(again.images, field.name), getattr(found.images, field.name))

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import avg_pool2d, avg_pool3d, pad
 
 import conformask as cm
-from conformask.errors import ImageError, InvalidArgumentError, MismatchError
+from conformask.errors import CalibrationError, ImageError, InvalidArgumentError, MismatchError
 from conformask.images.triplets import Triplets
 from conformask.losses.distances import CustomErrorMap
 from conformask.losses.masked_distance import CustomLoss
@@ -330,6 +330,12 @@ def test_ones_own_loss_and_map(tmp_path):
     with pytest.raises(MismatchError, match="your own distance 'largest'"):
         load(tmp_path, scorer=SCORER)
     assert load(tmp_path, scorer=SCORER, loss=own).card == masker.card
+    half = replace(own, function=lambda mask, y, y_hat, region: (mask * y - y_hat).abs().mean((1, 2, 3)))
+    with pytest.raises(CalibrationError, match="for fully masked images"):
+        calibrate(SCORER, triplets(60, 2), threshold=0.1, loss=half)
+    for bound in (replace(own, upper_bound=0.11), CustomErrorMap(squares, upper_bound=0.001)):
+        with pytest.raises(InvalidArgumentError, match=r"above its upper_bound 0\.(11|001): declare"):
+            calibrate(SCORER, triplets(60, 2), threshold=0.0005, loss=bound)
     mapped = calibrate(
         SCORER,
         triplets(60, 2),

@@ -116,10 +116,15 @@ def images_of(
         role: [DatasetImage(dataset, index, key) for index in range(len(dataset))]
         for role, key in named.items()
     }
-    dimensions = np.asarray(images["y_hat"][0]).ndim
+    shape = np.asarray(images["y_hat"][0]).shape
+    dimensions = len(shape)
     if dimensions not in AXES:
         raise ImageError(
             f"y_hat of item 0 has {dimensions} axes: images of a dataset must be (C, H, W) or (C, D, H, W)"
+        )
+    if shape[-1] <= 4 < shape[0]:
+        raise ImageError(
+            f"y_hat of item 0 has shape {shape}: put the channels first, (C, H, W) or (C, D, H, W)"
         )
     return images, AXES[dimensions]
 
@@ -435,7 +440,7 @@ def _argument(reading: Reading) -> str:
 def _checked_range(data_range: DataRange) -> DataRange:
     try:
         low, high = map(float, data_range)
-    except OverflowError:
+    except (OverflowError, TypeError, ValueError):
         low = high = math.nan
     width, step = high - low, math.ulp(max(abs(low), abs(high)))
     if not (math.isfinite(width) and step <= TOLERANCE * width):

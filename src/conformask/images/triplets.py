@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from jaxtyping import Bool
 
 from conformask.arrays import Array, Batch, Triplet, best_device
 from conformask.background import prefetch
-from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, warn
+from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, expect, warn
 from conformask.images.formats import DataRange, Header, SegmentationWriter, at_time
 from conformask.images.layers import LAYERS, batched
 from conformask.images.read import (
@@ -561,6 +561,7 @@ class Triplets:
             ImageError: an image cannot be read, y and y_hat have different shapes or lie in different places,
                 or a region is empty.
         """
+        expect(index, SupportsIndex, "index", "the number of one triplet; select(range(10)) returns several")
         return self._rows[index].read(self.reading)
 
     def grouped(self, where: str) -> "Triplets":

@@ -18,6 +18,9 @@ from conformask.records.fingerprints import name_of
 from conformask.records.loss import LP, is_built_in
 from conformask.records.names import DISTANCES
 
+ROUNDING = 1e-5
+"""How far values may lie above their upper bound."""
+
 
 @dataclass(frozen=True)
 class CustomDistance:
@@ -37,10 +40,10 @@ class CustomDistance:
         """Return the callable's value."""
         with full_precision(a):
             value = self.function(a, b)
-        return one_per_image(value, len(a), f"distance {self.name!r}")
+        return one_per_image(value, len(a), f"distance {self.name!r}", self.upper_bound)
 
 
-def one_per_image(value: object, n: int, what: str) -> PerImage:
+def one_per_image(value: object, n: int, what: str, bound: float | None) -> PerImage:
     """Check and return the value of a user's callable for n images; `what` names the callable."""
     if not isinstance(value, Tensor) or value.shape != (n,):
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
@@ -50,7 +53,17 @@ def one_per_image(value: object, n: int, what: str) -> PerImage:
         )
     if not bool(torch.isfinite(value).all()):
         raise InvalidArgumentError(f"{what} returned NaN or infinity")
+    refuse_above(bound, value, what)
     return value
+
+
+def refuse_above(bound: float | None, values: Tensor, what: str) -> None:
+    """Refuse values of a user's callable above the bound that was declared, on which promises may rest."""
+    if bound is not None and float(values.max()) > bound + ROUNDING:
+        raise InvalidArgumentError(
+            f"{what} returned {float(values.max()):.4g}, above its upper_bound {bound:g}: declare the "
+            "largest value that it can take"
+        )
 
 
 @dataclass(frozen=True)
@@ -231,6 +244,7 @@ class CustomErrorMap:
             raise InvalidArgumentError(
                 f"error map {self.name!r} has values that are negative, NaN or infinite"
             )
+        refuse_above(self.upper_bound, errors, f"error map {self.name!r}")
         return errors.float()
 
 

@@ -80,7 +80,7 @@ class CustomLoss(Loss):
 
         with full_precision(mask):
             value = self.function(mask, y, y_hat, region)
-        return one_per_image(value, len(mask), f"loss {self.name!r}")
+        return one_per_image(value, len(mask), f"loss {self.name!r}", self.upper_bound)
 
 
 @dataclass(frozen=True, init=False)

@@ -13,7 +13,7 @@ from conformask.images.scan import scan
 from conformask.images.triplets import Triplets
 from conformask.losses import AnyLoss
 from conformask.masker.choices import Choices
-from conformask.masker.guards import check_sample_size, check_scanned, warn_of_measured
+from conformask.masker.guards import check_sample_size, check_scanned, closed_masks_pass, warn_of_measured
 from conformask.masker.masker import Masker
 from conformask.masker.resolve import AnyFamily, AnyScorer, resolve
 from conformask.masker.terms import card_of
@@ -110,6 +110,7 @@ the whole image (hidden pixels count as no error).
             choices = replace(choices, grid=grid)
         curves, critical = measured(choices, images, (fingerprints, seen.contents), compute)
     check_sample_size(choices.promise, choices.threshold, choices.loss, len(images), curves.columns)
+    closed_masks_pass(curves.loss[:, 0], choices.threshold, choices.loss.name)
     losses = calibration_data(curves, choices.threshold, choices.loss, critical, choices.start)
     rule = choices.promise.rule(losses)
     card = card_of(choices, images, seen, chosen_on, curves, rule)

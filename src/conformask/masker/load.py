@@ -17,7 +17,7 @@ from conformask.records.record import atomic_write, exclusive_folder
 from conformask.scores.level import Levelled, LevelModel, along_levels
 from conformask.scores.network_scorer import load_scorer, save_scorer, stored_card
 from conformask.scores.scorer import Scorer, Tiled, as_scorer, for_loss, in_patches
-from conformask.scores.untrained import load_given
+from conformask.scores.untrained import check_scorer, load_given
 
 
 def load(
@@ -54,6 +54,8 @@ def load(
     kept = read_stored(folder)
     used = stored_loss(kept.card.loss, loss)
     card = replace(kept.card, loss=used)
+    if scorer is not None:
+        check_scorer(scorer)
     scorer = scorer or load_given(folder)
     if scorer is None:
         same = stored_card(folder).loss.to_json() == {**card.loss.to_json(), "regional": False}

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 
-from conformask.errors import InvalidArgumentError
+from conformask.errors import InvalidArgumentError, chosen
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import AnyLoss, loss, stored_loss
 from conformask.losses.base import Loss
@@ -42,6 +43,8 @@ def resolve(
 ) -> Choices:
     """Make the choices of a calibration from the arguments of `calibrate`, which has their meaning."""
     check_scorer(scorer)
+    if level is not None:
+        chosen({name: name for name in get_args(Level)}, level, "level")
     refuse_others(images, selection)
     is_measured = is_quantile(threshold)
     promise, used = promise_from(promise), loss_for(scorer, loss, images)

@@ -17,6 +17,7 @@ import numpy as np
 from conformask.errors import MismatchError, MissingFileError
 from conformask.promises.coverage_test import UNLIKELY
 from conformask.records.card import CalibrationCard, hidden_text, kept_text, promised_share, worst_text
+from conformask.records.numbers import plural
 from conformask.records.reading import CLEAN, Caveat, Network, Reference
 from conformask.records.record import (
     CALIBRATION,
@@ -598,7 +599,14 @@ class Evaluation:
 
     @property
     def kept_text(self) -> str:
-        """How many of the test images met the threshold, in words."""
+        """How many of the test images met the threshold, in words; of a promise about a mean, their mean."""
+        card, mean = self.card, self.card.loss.mean_text
+        if promised_share(card.promise) is None:
+            found, limit = mean(self.mean_loss, card.values), mean(card.threshold, card.values)
+            return (
+                f"On average over {plural(self.n_test, 'test image')} the loss was {found}"
+                f"{worst_text(self.worst, card)}; at most {limit} was promised"
+            )
         return kept_text(
             self.card.promise, self.units_text, self.n_units, self.coverage, self.coverage_interval
         ) + worst_text(self.worst)
@@ -620,7 +628,7 @@ class Evaluation:
         return iter(self.table())
 
     def table(self) -> list[dict[str, Json]]:
-        """Return a dict of plain values per image: name, group, category, passed, distance, mask size...
+        """Return a dict of plain values per image: name, group, category, passed, loss, size (hidden)...
 
         Unknown numbers are NaN, other unknown values None.
         """
@@ -665,9 +673,9 @@ class Evaluation:
         promise = {"sentence": self.card.sentence, "formula": self.card.formula}
         return {**promise, **record, "card": self.card.to_json()}
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write evaluation.json and the files it names, evaluation-*.npz and examples-*.npz."""
-        examples: dict[str, Array] = {}
+        folder, examples = Path(folder), dict[str, Array]()
         for index, example in enumerate(self.examples):
             for name, value in vars(example).items():
                 examples[f"{index:03d}/{name}"] = np.asarray(np.nan if value is None else value)
@@ -677,13 +685,14 @@ class Evaluation:
             publish(folder / FILE, self.summary(), arrays)
 
     @classmethod
-    def load(cls, folder: Path) -> "Evaluation":
+    def load(cls, folder: str | Path) -> "Evaluation":
         """Read an evaluation that save wrote.
 
         Raises:
             MissingFileError: the folder holds no evaluation.
             MismatchError: a file is damaged, or was not written with the others.
         """
+        folder = Path(folder)
         path = folder / FILE
         record = read_json(path)
         if record["schema"] == 1:

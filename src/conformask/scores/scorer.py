@@ -25,7 +25,7 @@ from torch.nn.functional import avg_pool1d, avg_pool2d, avg_pool3d, pad
 
 from conformask.arrays import NO_LAYERS, Array, Batch, Images, Score, full_precision, window_index
 from conformask.background import Tell
-from conformask.errors import ImageError, InvalidArgumentError, MismatchError
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError, expect
 from conformask.images.formats import Places
 from conformask.losses.base import Loss
 from conformask.losses.window import sides_of
@@ -272,7 +272,9 @@ class Heuristic(Scorer):
 
     def __call__(self, x: Images, y_hat: Images) -> Score:
         """Return the callable's map as a score."""
-        return Score(self.function(x, y_hat))
+        score = self.function(x, y_hat)
+        expect(score, Tensor, f"what {self.name!r} returns", "a tensor of shape (N, 1 or C, H, W)")
+        return Score(score)
 
 
 @dataclass(frozen=True)

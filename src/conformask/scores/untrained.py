@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from conformask.arrays import Array, Images, Score
 from conformask.background import tracked
-from conformask.errors import InvalidArgumentError, verb, warn
+from conformask.errors import InvalidArgumentError, chosen, verb, warn
 from conformask.images.scan import WINDOWS, PerceptualHashes
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
@@ -49,7 +49,7 @@ SAMPLE = 4096
 """Number of pixels of a map that are looked at for values that recur."""
 FEW, MOST = 2, 0.5
 """A number of values, and the share of pixels that hold them from which a warning is given."""
-CERTAIN: Mapping[Higher, float] = {"distrusted": 0.0, "trusted": 1.0}
+CERTAIN: Mapping[str, float] = {"distrusted": 0.0, "trusted": 1.0}
 """The most trusted value of a variance, and of a probability: the zero of scores without selection images."""
 BEYOND = 2.0**-40
 """The score of a value this far from zero; smaller scores are those of values beyond."""
@@ -81,6 +81,9 @@ class Given:
 
     higher: Higher = "distrusted"
     selection = None
+
+    def __post_init__(self) -> None:
+        chosen(CERTAIN, self.higher, "higher")
 
     @property
     def loss(self) -> Loss:
@@ -315,7 +318,7 @@ def packaged_scorer() -> Untrained:
     For whole images, make it a scorer for them first: Tiled(packaged_scorer().of(triplets)).
 
     It estimates the error of each pixel from (x, y_hat), and was trained on many tasks and networks; see
-    docs/packaged-scorer.md. fit_scorer starts from it.
+    packaged.md beside this module. fit_scorer starts from it.
 
     Examples:
         >>> import numpy as np

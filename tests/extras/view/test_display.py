@@ -243,6 +243,9 @@ def test_an_evaluation_tells_itself_and_its_records():
     assert {type(value) for record in table for value in record.values()} == {str, float, bool, type(None)}
     assert {record["group"] for record in table} == {record["category"] for record in table} == {None}
     assert sum(record["passed"] for record in table) == met
+    of_means = replace(evaluation, card=replace(evaluation.card, promise=cm.Promise("expected")))
+    assert "On average over 10 test images the loss was " in repr(of_means)
+    assert "kept it" not in repr(of_means)
     json.dumps(table)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from conformask.promises.order import meets_threshold
-from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE, promised_share, worst_text
+from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE, promised_share
 from conformask.records.evaluation import (
     VERDICTS,
     Evaluation,
@@ -73,13 +73,8 @@ def verdict(evaluation: Evaluation) -> Verdict:
 
 
 def _verdict_on_mean(evaluation: Evaluation, chance: str) -> Verdict:
-    card, mean, (low, _) = evaluation.card, evaluation.mean_loss, evaluation.mean_loss_interval
-    judged = evaluation.worst or evaluation
-    found, promised = (card.loss.mean_text(each, card.values) for each in (mean, card.threshold))
-    text = (
-        f"On average over {plural(evaluation.n_test, 'test image')} the loss was {found}"
-        f"{worst_text(evaluation.worst, card)}; at most {promised} was promised."
-    )
+    card, (low, _) = evaluation.card, evaluation.mean_loss_interval
+    judged, text = evaluation.worst or evaluation, f"{evaluation.kept_text}."
     if judged.mean_loss > card.threshold and is_rare(evaluation.p_worse, low > card.threshold):
         return Verdict("below", "Above the limit", text + chance + ALIKE)
     if not card.promise.axes.statement.measurable:
