@@ -132,6 +132,7 @@ def test_what_is_no_choice_and_no_score(masker, tmp_path):
     for call, match in (
         (lambda: cm.load(tmp_path, scorer=scale_of), "^scorer is a function; give Heuristic"),
         (lambda: cm.Given("confidence"), "^higher 'confidence' is unknown"),
+        (lambda: cm.losses.loss(lambda mask, y, y_hat, region: y_hat), r"takes no \(a, b\), .* CustomLoss"),
         (lambda: cm.calibrate(SCORER, images, threshold=0.03, loss="l1", level="pixel"), "^level 'pixel'"),
         (lambda: cm.calibrate(of_numpy, images, threshold=0.03, loss="l1"), "ndarray; give a tensor"),
         (lambda: cm.Triplets.from_arrays(array, array, data_range=255)[0], "range is 255; give"),

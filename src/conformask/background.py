@@ -178,7 +178,8 @@ def check_devices(devices: int | str | None) -> None:
         requested = 0
     if not 0 < requested <= available:
         raise InvalidArgumentError(
-            f"devices = {devices}: this machine has {available}; give a number, or auto"
+            f"devices = {devices}: give auto, or a number up to {available}, that of this machine's"
+            " accelerators or, without one, processors"
         )
 
 

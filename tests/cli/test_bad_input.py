@@ -373,8 +373,8 @@ def test_two_processes_do_not_share_a_folder(refused, own):
     [
         (["--seed", "-1"], "seed = -1"),
         (["--width", "0"], "width = 0"),
-        (["--devices", "x"], "devices = x: this machine has"),
-        (["--devices", "4099"], "devices = 4099: this machine has"),
+        (["--devices", "x"], "devices = x: give auto, or a number up to"),
+        (["--devices", "4099"], "devices = 4099: give auto, or a number"),
         (["--nodes", "0"], "nodes = 0"),
         (["--max-minutes", "nan"], "max_minutes = nan"),
         (["--learning-rate", "inf"], "learning_rate = inf"),

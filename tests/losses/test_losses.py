@@ -363,7 +363,7 @@ def test_stored():
         assert stored_loss(read_loss(used.to_json(), Path())) == used
     own = MeanShown(CustomErrorMap(squared))
     terms = read_loss(own.to_json(), Path())
-    with pytest.raises(MismatchError, match="your own distance 'squared': pass it again"):
+    with pytest.raises(MismatchError, match="your own loss 'squared': pass it again"):
         stored_loss(terms)
     assert stored_loss(terms, CustomErrorMap(squared)) == own
     with pytest.raises(MismatchError, match=r"made for 'l1.5', not 'l1'"):

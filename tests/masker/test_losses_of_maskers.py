@@ -327,7 +327,7 @@ def test_ones_own_loss_and_map(tmp_path):
     assert masker.card.exact
     assert masker.formula.startswith("P(largest <= 0.1)")
     masker.save(tmp_path)
-    with pytest.raises(MismatchError, match="your own distance 'largest'"):
+    with pytest.raises(MismatchError, match="your own loss 'largest'"):
         load(tmp_path, scorer=SCORER)
     assert load(tmp_path, scorer=SCORER, loss=own).card == masker.card
     half = replace(own, function=lambda mask, y, y_hat, region: (mask * y - y_hat).abs().mean((1, 2, 3)))

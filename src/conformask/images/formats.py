@@ -108,7 +108,10 @@ def header_of(array: Any, name: str = "the array", axes: str | None = None) -> H
     height, width, channels = (*array.shape, 1)[:3]
     # PyTorch's (3, H, W) would pass as an image of height 3 with W channels
     if height <= 4 < channels:
-        raise ImageError(f"{name} has shape {array.shape}: put the channels last, (H, W, C)")
+        raise ImageError(
+            f"{name} has shape {array.shape}: put the channels last, (H, W, C); Triplets.from_dataset takes "
+            "tensors (C, H, W)"
+        )
     if channels > MOST_CHANNELS:
         raise ImageError(
             f"{name} has shape {array.shape}: name its axes, axes='ZYX' (--axes ZYX) for a volume, "

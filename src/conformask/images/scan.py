@@ -289,8 +289,8 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
     """Read every triplet once and return the facts."""
     if not triplets.has_truth:
         raise InvalidArgumentError(
-            "these triplets have no y, but the truth is needed here: add a folder y/ or, where nobody has "
-            "it, repeats/ with one or two acquisitions of each image"
+            "these triplets have no y, but the truth is needed here: add a folder y/ (y= in Python) or, "
+            "where nobody has it, repeats/ (repeats=) with one or two acquisitions of each image"
         )
     sizes, pixels, outputs = set(), [], []
     perceptual_hashes, contents = [], hashlib.sha256()

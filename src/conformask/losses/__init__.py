@@ -101,7 +101,7 @@ def stored_loss(stored: StatedLoss, given: AnyLoss | None = None, code: str | No
         return cast("Loss", stored)
     if given is None and stored.of not in CHOICES:
         raise MismatchError(
-            f"this was made for your own distance {stored.of!r}: pass it again with loss=, or "
+            f"this was made for your own loss {stored.of!r}: pass it again with loss=, or "
             "install the package that adds it"
         )
     used = loss(stored.of if given is None else given).in_regions(stored.regional)

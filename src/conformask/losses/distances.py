@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -170,6 +171,13 @@ def installed(choice: Any) -> Any:
 def _own(function: Callable[[Tensor, Tensor], Tensor]) -> CustomDistance:
     """Wrap a user's callable; refuse built-in names, since a run folder keeps only the name."""
     own = CustomDistance(function)
+    try:
+        signature(function).bind(None, None)
+    except TypeError as error:
+        raise InvalidArgumentError(
+            f"{own.name!r} takes no (a, b), as a distance does: if it is a loss of (mask, y, y_hat, region), "
+            f"give CustomLoss({own.name})"
+        ) from error
     if is_built_in(own.name):
         raise InvalidArgumentError(
             f"your distance has the name of a built-in one, {own.name!r}, but a run folder keeps only "
