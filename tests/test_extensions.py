@@ -201,10 +201,15 @@ def test_a_package_adds_a_verb(tmp_path, found_in, capsys):
     install(tmp_path, "acme", {"conformask.commands": {"greet": "acme:greet", "info": "acme:greet"}}, module)
     found_in(tmp_path)
     main(["greet", "you"])
+    with pytest.raises(SystemExit):
+        main(["greet"])  # without an example of ours
+    main(["greet", "--help"])
+    out = capsys.readouterr().out
+    assert "hello, you" in out
+    assert "conformask demo" not in out
     main(["--help"])
     main(["info", "--help"])
     out = capsys.readouterr().out
-    assert "hello, you" in out
     assert " greet" in out
     assert "what a run folder contains" in out
 

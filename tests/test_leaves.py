@@ -21,6 +21,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 import numpy as np
+import tifffile
 import conformask as cm
 from conformask.cli import main
 
@@ -41,12 +42,12 @@ for part, n in (("old", 30), ("new", 1)):
     for role in ("x", "y_hat", "y"):
         Path(part, role).mkdir(parents=True)
         for k in range(n):
-            np.save(Path(part, role, f"{k}.npy"), (generator.random((32, 32)) * 255).astype(np.uint8))
+            tifffile.imwrite(Path(part, role, f"{k}.tif"), (generator.random((32, 32)) * 255).astype("u1"))
 main("check old".split())
 main("calibrate old --scorer residual --threshold 0.2 --loss l1 --out run".split())
 main("recalibrate run --threshold 0.3".split())
 main("mask run new masks".split())
-assert Path("masks", "masks", "0.png").is_file()
+assert Path("masks", "masks", "0.tif").is_file()
 """
 
 

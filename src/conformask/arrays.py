@@ -31,8 +31,6 @@ NO_LAYERS: Mapping[str, Tensor] = MappingProxyType({})
 """Layers of images that have none."""
 Weigh = Callable[[Tensor, Tensor], Tensor]
 """A callable (x, y_hat) -> (N,): likelihood ratios of the new population to the calibration's."""
-
-
 ImageT = TypeVar("ImageT")
 LayerT = TypeVar("LayerT")
 

@@ -109,8 +109,9 @@ def _claims(group: str) -> Mapping[str, tuple[Claim, ...]]:
         package = None if point.dist is None else point.dist.name
         found.append(Claim(point.name, package or "an unknown package", point.value, point.load))
     for claim in sorted(found, key=lambda claim: (claim.package != PACKAGE, claim.package, claim.name)):
-        folder = Path(__file__).parents[1].joinpath(*claim.place.partition(":")[0].split(".")[:-1])
-        if claim.package != PACKAGE or folder.is_dir():  # a leaf that was deleted leaves its entry points
+        module = Path(__file__).parents[1].joinpath(*claim.place.partition(":")[0].split("."))
+        # a leaf that was deleted, a folder or a file, leaves its entry points
+        if claim.package != PACKAGE or module.with_suffix(".py").is_file():
             claims[claim.name] = (*claims.get(claim.name, ()), claim)
     return claims
 

@@ -92,7 +92,8 @@ def test_it_is_known_in_python(package, found_in):
     found_in(package)
     assert list(LOSSES)[-1] == "largest"
     used = loss_over("l1", "largest", {"factor": 3.0})
-    assert used.name == "largest(l1)"
+    assert used.name == used.label == "largest(l1)"
+    assert used.texts.event == "the loss largest(l1){where} is at most {threshold}"
     assert used.code is not None
     assert cm.Mean("l1").code is None
 

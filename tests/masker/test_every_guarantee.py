@@ -322,6 +322,9 @@ def test_a_mask_needs_its_category_and_weight():
     with pytest.raises(InvalidArgumentError, match="'stain C' was not calibrated"):
         made("categories")(batch.x, batch.y_hat, category=["stain A", "stain C", "stain A"])
     x, y_hat, _ = arrays(1, 2)
+    for category in ("stain A", [], ["stain A"] * 2):
+        with pytest.raises(InvalidArgumentError, match="a sequence with one category for each of 1 images"):
+            made("categories")(x[0], y_hat[0], category=category)
     one = made("categories")(x[0], y_hat[0], category=["stain A"])
     assert isinstance(one, np.ndarray)
     assert one.shape == (8, 8)

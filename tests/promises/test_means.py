@@ -198,6 +198,7 @@ def test_the_smallest_set_is_where_images_without_error_do(certifies):
     assert Promise("rcps_hb", delta=0.05).smallest_calibration_set(0.1, 1.0) == 29
     assert RCPS(0.05).smallest_calibration_set(1e-5, 1.0) > 100_000, "and within a second"
     assert RCPS(0.05).smallest_calibration_set(None, None) == 1
+    assert RCPS(0.05).smallest_calibration_set(1e-9, 1.0) == 2995732273, "without a search"
     with pytest.raises(InvalidArgumentError, match="give one"):
         RCPS(0.05).smallest_calibration_set(None, 1.0)
 
@@ -357,8 +358,9 @@ def test_the_smallest_set():
                 evidence = replace(nothing, threshold=threshold, upper_bound=bound)
                 assert Promise("expected").rule(evidence).lam == lam
     assert Promise("expected").smallest_calibration_set(0.1, None) == 1
-    with pytest.raises(InvalidArgumentError, match="give one"):
-        Promise("expected").smallest_calibration_set(None, 1.0)
+    for threshold in (None, 0.0, np.nan):
+        with pytest.raises(InvalidArgumentError, match="give one above 0"):
+            Promise("expected").smallest_calibration_set(threshold, 1.0)
 
 
 def test_what_is_refused():

@@ -299,7 +299,7 @@ def build(*, every_option: bool = True) -> App:
                 **USAGE.get(verb, {}),
             )
     for verb in sorted(verbs_of.keys() - VERBS.keys()):
-        app.command(verbs_of[verb], name=verb)
+        app.command(verbs_of[verb], name=verb, help_epilogue="")
     return app
 
 
@@ -335,8 +335,9 @@ def _run(words: Sequence[str]) -> None:
             asked = ["--help" if word == HELP_ALL else word for word in words]
             app(asked, exit_on_error=False, result_action="return_value")
     except CycloptsError as error:
-        if isinstance(error, MissingArgumentError) and error.command_chain:
-            _say(f"for example: conformask {EXAMPLES[error.command_chain[0]]}")
+        verb = next(iter(error.command_chain or ()), "")
+        if isinstance(error, MissingArgumentError) and verb in EXAMPLES:  # those of packages have none
+            _say(f"for example: conformask {EXAMPLES[verb]}")
         _fail(2, str(error))
     except KeyboardInterrupt:
         stopped = STOPPED.get(next(iter(words), ""), "stopped")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.extensions import LOSSES, PACKAGE, Extensions
-from conformask.records.loss import LP, OwnLoss, StatedLoss
+from conformask.records.loss import LP, OwnLoss, StatedLoss, Texts
 from conformask.records.names import DISTANCES
 from conformask.records.numbers import DIGITS, Values, rounded_up, written
 from conformask.records.reading import Geometry, PhysicalWindow, Reference
@@ -374,6 +374,14 @@ class MapLoss(Loss):
         return (self.power or 0.0) >= 1 and not self.subtracts_noise
 
     name_text: ClassVar[str] = "{over}({of})"
+
+    @property
+    def texts(self) -> Texts:  # type: ignore[override]  # others set it
+        """The name, where a class has no words of its own: the error map is only a part of the loss."""
+        name = self.name_text.format(**self.symbols)
+        event = f"the loss {name}{{where}} is at most {{threshold}}"
+        return Texts(name, (f"{name} of the mask m and the errors e",), event, event)
+
     digits: ClassVar[int] = DIGITS
     """The digits to which sentences round a tolerance up."""
 

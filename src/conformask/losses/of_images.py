@@ -20,8 +20,6 @@ VALUES_A_CALL = 2**16
 """Number of values of masked images that a loss is given at once, to fit into a CPU cache."""
 ON_ACCELERATOR = 2**7
 """Factor on VALUES_A_CALL on an accelerator."""
-
-
 SMALLEST_ERROR = 1e-6
 """Local mean errors below this are dimmed alike by the oracle for window losses."""
 

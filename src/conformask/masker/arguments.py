@@ -64,6 +64,11 @@ def in_batch(
 ) -> Batch:
     """Return images without names as a batch, with their layers, and with the facts that are known."""
     names = ("this image",) if len(x) == 1 else tuple(f"image {index}" for index in range(len(x)))
+    for name, values in facts.items():
+        if values is not None and np.shape(values) != (len(x),):
+            raise InvalidArgumentError(
+                f"{name}={values!r}: give a sequence with one {name} for each of {len(x)} images"
+            )
     known = {name: tuple(values) for name, values in facts.items() if values is not None}
     beside = {name: layer for name, layer in layers.items() if layer is not None}
     return Batch(names, x, y_hat, None, beside, known)

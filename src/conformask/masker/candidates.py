@@ -67,11 +67,9 @@ class Candidates:
 
     def power(self, shares: Sequence[float] = SHARES, *, each: bool = False) -> tuple[ReleasePower, ...]:
         """Return what each share releases; empty without the truth."""
-        return (
-            ()
-            if self.failed is None
-            else tuple(_power(share, self.released(share, each=each), self.failed) for share in shares)
-        )
+        if self.failed is None:
+            return ()
+        return tuple(_power(share, self.released(share, each=each), self.failed) for share in shares)
 
 
 def candidates(masker: Masker, groups: Sequence[str], measured: Mapping[str, Array]) -> Candidates:

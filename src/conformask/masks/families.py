@@ -550,8 +550,6 @@ class Binary(Budgeted):
 FAMILIES: Mapping[str, type[Binary | Reciprocal | WaterFilling | Power | TrustedMean]] = {
     family.name: family for family in (Binary, Reciprocal, WaterFilling, Power, TrustedMean)
 }
-
-
 Settings = str | Mapping[str, Json]
 """The name of a family, or its name and its numbers."""
 

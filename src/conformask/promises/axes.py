@@ -140,8 +140,8 @@ Statement = Coverage | ExpectedLoss | ConditionalExpectedLoss
 
 def require_threshold(threshold: float | None) -> float:
     """Return the threshold, which a promise about a mean depends on."""
-    if threshold is None:
-        raise InvalidArgumentError("a promise about a mean depends on the threshold: give one")
+    if threshold is None or not threshold > 0:
+        raise InvalidArgumentError("a promise about a mean depends on the threshold: give one above 0")
     return threshold
 
 

@@ -61,6 +61,8 @@ from conformask.records.record import hash_of_text
 
 Certifies = Callable[[Float[np.ndarray, "n"], float, float], bool]
 """A test (losses, level, delta) -> bool that the mean is <= level; wrongly true with probability <= delta."""
+FAINT = 1e-5
+"""The smallest level for which the smallest set is searched, hundreds of thousands of images."""
 
 
 def waudby_smith_ramdas(losses: Float[np.ndarray, "n"], level: float, delta: float) -> bool:
@@ -160,6 +162,8 @@ class RCPS(Procedure):
         if upper_bound is None:
             return 1
         level = require_threshold(threshold) / upper_bound
+        if level < FAINT:  # no test certifies fewer; to search for the number would take gigabytes
+            return math.ceil(math.log(self.delta) / math.log1p(-level))
         return smallest_set(lambda n: self.certifies(np.zeros(n), level, self.delta))
 
     def rule(self, evidence: CalibrationData) -> ConstantLambda:

@@ -29,12 +29,8 @@ from conformask.records import names
 
 SIZES = (1, 2, 5, 10, 20, 50)
 """Ranks whose smallest sets a plan lists, or without ranks multiples of the smallest set."""
-
-
 DEFAULTS = {"confidence": 0.9, "delta": 0.05}
 """Default values, for guarantees that take them."""
-
-
 GUARANTEES: Mapping[str, Callable[..., Axes]] = {
     # P(d <= threshold) >= confidence over calibration and test image, if exchangeable
     "marginal": lambda confidence: Axes(Coverage(confidence)),

@@ -222,9 +222,6 @@ def calibrated_bound(calibration: Curves, h: LogLinear | None, confidence: float
     return ImageBound(quantile, shift, confidence) if shift < np.inf else None
 
 
-Lambdas = Float[np.ndarray, "n"]
-
-
 @dataclass(frozen=True)
 class ConstantLambda:
     """One lambda for every image."""
@@ -238,7 +235,7 @@ class ConstantLambda:
         """True if lambda is 0."""
         return self.lam <= 0
 
-    def __call__(self, facts: ImageCovariates) -> Lambdas:
+    def __call__(self, facts: ImageCovariates) -> PerImage:
         """Return lam for each image."""
         return np.full(facts.n, self.lam)
 
@@ -256,7 +253,7 @@ class CategoryLambda:
         """True if the lambda of any category is 0."""
         return min(self.lambdas.values()) <= 0
 
-    def __call__(self, facts: ImageCovariates) -> Lambdas:
+    def __call__(self, facts: ImageCovariates) -> PerImage:
         """Return the lambda of each image's category."""
         unknown = sorted(set(facts.category or ()) - set(self.lambdas))
         if unknown:
@@ -282,7 +279,7 @@ class WeightedLambda:
     needs: ClassVar[frozenset[str]] = frozenset({"weight"})
 
     @classmethod
-    def of(cls, critical: Lambdas, weights: Lambdas, confidence: float) -> "WeightedLambda":
+    def of(cls, critical: PerImage, weights: PerImage, confidence: float) -> "WeightedLambda":
         """Make the rule from all calibration images, without those that an image of weight 0 cannot reach."""
         order = np.argsort(critical, kind="stable")
         cumulated = weights[order].cumsum()
@@ -296,11 +293,11 @@ class WeightedLambda:
         """True if even an image of weight 0 gets lambda 0."""
         return bool(self._lambdas(np.zeros(1))[0] <= 0)
 
-    def __call__(self, facts: ImageCovariates) -> Lambdas:
+    def __call__(self, facts: ImageCovariates) -> PerImage:
         """Return max{lam : (weight of critical lambdas below + own) / (total + own) <= 1 - confidence}."""
         return self._lambdas(np.asarray(facts.weight, dtype=np.float64))
 
-    def _lambdas(self, weight: Lambdas) -> Lambdas:
+    def _lambdas(self, weight: PerImage) -> PerImage:
         budget = (1 - self.confidence + ROUNDING) * (self.total + weight) - weight
         indices = np.searchsorted(np.array(self.cumulated), budget, side="right")
         lambdas = np.array([*self.critical, math.inf])[indices]
@@ -311,7 +308,7 @@ class WeightedLambda:
 class ConditionalLambda:
     """The least lambda that a regression of log critical lambdas with the new image's own could give.
 
-    It is snapped down to the grid where there is one. See `conditional`.
+    It is snapped down to the grid where there is one. See `ConditionalQuantile`.
     """
 
     features: Float[np.ndarray, "n f"]
@@ -330,11 +327,11 @@ class ConditionalLambda:
         """True if an image whose features are the means of all would get lambda 0."""
         return bool(self._lambdas(self.features.mean(axis=0, keepdims=True))[0] <= 0)
 
-    def __call__(self, facts: ImageCovariates) -> Lambdas:
+    def __call__(self, facts: ImageCovariates) -> PerImage:
         """Compute lambda from the features of each image; 0 where they are not finite."""
         return self._lambdas(np.asarray(facts.features, dtype=np.float64))
 
-    def _lambdas(self, features: Float[np.ndarray, "n f"]) -> Lambdas:
+    def _lambdas(self, features: Float[np.ndarray, "n f"]) -> PerImage:
         logs, (low, high) = -self._largest(features), self.ends
         closed = logs <= low + ROUNDING * (1 + abs(low))
         return _snapped(np.where(closed, 0.0, np.exp(np.minimum(logs, high))), self.grid)
@@ -344,7 +341,7 @@ class ConditionalLambda:
         return ConditionalQuantile(self.features, -self.logs, self.confidence)
 
 
-def _snapped(lam: Lambdas, grid: Float[np.ndarray, "g"] | None) -> Lambdas:
+def _snapped(lam: PerImage, grid: Float[np.ndarray, "g"] | None) -> PerImage:
     """Return the grid points at or below lambdas; without a grid a little less, against rounding."""
     if grid is None:
         return lam * (1 - ROUNDING)
@@ -371,7 +368,7 @@ class AdaptiveLambda:
         """True if every image gets lambda 0."""
         return self.shift == -math.inf
 
-    def __call__(self, facts: ImageCovariates) -> Lambdas:
+    def __call__(self, facts: ImageCovariates) -> PerImage:
         """Compute lambda from the features of each image; 0 where it is NaN."""
         with np.errstate(over="ignore", invalid="ignore"):
             lam = np.exp(self.h(np.asarray(facts.features)) + self.shift)
@@ -398,11 +395,11 @@ class BoundedRisk:
         """True if even an image without any possible error gets lambda 0."""
         return bool(self.lambdas(np.zeros((1, len(self.grid))))[0] <= 0)
 
-    def __call__(self, facts: ImageCovariates) -> Lambdas:
+    def __call__(self, facts: ImageCovariates) -> PerImage:
         """Compute lambda from the bound curve of each image."""
         return self.lambdas(np.asarray(facts.bound_curve))
 
-    def lambdas(self, bound: Float[np.ndarray, "n g"]) -> Lambdas:
+    def lambdas(self, bound: Float[np.ndarray, "n g"]) -> PerImage:
         """Return max{lam : (total + tail risk of the bound) / (n + 1) <= threshold}, 0 if there is none."""
         own_risk = tail_risk(bound, self.t, self.steepness)
         exceeds = ~(self.total + own_risk <= (self.n + 1) * self.threshold * (1 + ROUNDING))
