@@ -15,19 +15,19 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 47175,  # what strangers stumbled over: copies in check, places of NIfTI, verbs that agree
-    "lines of the heart": 26638,  # of those, what check, mask and thresholds say
+    "lines": 47237,  # misuse that passed in silence: losses above their bound, levels, modules, categories
+    "lines of the heart": 26698,  # of that, all but the modules
     "entries of the first level": 16,  # __main__, for python -m conformask
     "files": 176,
     "own imports of a file": 15,
-    "own imports of all files": 1322,
+    "own imports of all files": 1323,
     "getattr and hasattr": 27,
-    "lines of tests": 46898,  # what strangers found
+    "lines of tests": 46954,  # what strangers found
     "files of tests": 157,
 }
 ENTERED = {
     "files of calibrate": 46,  # counts with their nouns
-    "functions of calibrate": 350,  # copies, thresholds, verbs that agree
+    "functions of calibrate": 351,  # copies, thresholds, verbs that agree; levels by name
     "files of mask": 53,
     "functions of mask": 466,  # images recognised without y, verbs that agree
 }

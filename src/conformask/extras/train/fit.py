@@ -8,7 +8,6 @@ from pathlib import Path
 from torch import nn
 
 from conformask.background import DEFAULT_DEVICES, Compute, main_process
-from conformask.errors import InvalidArgumentError
 from conformask.extras.train import DEFAULT_TRAINING, NetworkOptions, TrainingConfig
 from conformask.extras.train.score import (
     TripletDataset,
@@ -117,8 +116,9 @@ def fit_scorer(
     trains = used_head.name not in names.UNTRAINED
     start = start_of(used_head, used, options, seed, (train, selection), (seen, held_out), trains=trains)
     training = training.resolved(count, *steps_for(is_packaged(start.network), crop_of(seen.smallest)))
-    if options.module is not None:
-        _check_module(start, train)
+    if options.module is not None:  # one that does not fit fails now, before hours of work
+        untrained = replace(start, network=ready(deepcopy(start.network)))
+        score_of_batch(untrained, next(train.select([0]).batches(1)))
     turns = options.module is None and not options.paper_form
     with exclusive_folder(out):
         unmasked = unmasked_losses(selection, used)
@@ -142,18 +142,6 @@ def fit_scorer(
     if comparison is not None and trains and main_process():
         comparison.warn_if_useless(used_head.name)
     return fitted
-
-
-def _check_module(start: NetworkScorer, train: Triplets) -> None:
-    """Refuse a user's module that does not score the first image, before hours of work."""
-    batch = next(train.select([0]).batches(1))
-    try:
-        score_of_batch(replace(start, network=ready(deepcopy(start.network))), batch)
-    except RuntimeError as error:
-        raise InvalidArgumentError(
-            f"the network fails for {batch.names[0]!r}; give one from 2 * (x, y_hat) - 1, joined along the "
-            f"channel axis, to a map of its size: {error}"
-        ) from error
 
 
 def _trained(
