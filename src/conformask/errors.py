@@ -71,6 +71,7 @@ SYSTEM = {
     errno.EPERM: "it may not be read by this user, change its permissions",
     errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
     errno.ENFILE: "too many files are open on this machine",
+    errno.EPIPE: "the program that read the output has ended",
     errno.ENOSPC: "the disk for temporary files is full; set TMPDIR to another folder",
 }
 """Remedies for errors of the system, rather than of a file, by errno."""

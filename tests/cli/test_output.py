@@ -1,6 +1,7 @@
 """Exit statuses, help, and the purity of standard output."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -203,6 +204,17 @@ def test_a_share_may_be_a_percentage(conformask):
 def test_the_package_runs_as_a_module():
     command = [sys.executable, "-m", "conformask", "--version"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.parametrize("words", [["plan"], ["plan", "--json"]])
+def test_a_reader_that_has_ended_leaves_no_traceback(words):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "conformask", *words]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "the program that read the output has ended" in done.stderr
 
 
 def test_info_loads_no_torch(made):

@@ -1,6 +1,7 @@
 """A folder of masks: resumed never of two promises, whole at the end, by any number of processes."""
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -171,6 +172,16 @@ def test_an_image_that_changed_is_masked_anew(masker, data, tmp_path):
         "overlays/03.jpg",
         "sizes.csv",
     }
+
+
+def test_sizes_that_the_promise_does_not_cover_are_recorded(masker, data, tmp_path):
+    x, y_hat, y = arrays(1, 78)
+    for role, image in (("x", x), ("y_hat", y_hat), ("y", y)):
+        write_image(data / role / "small.npy", image[0, :-1, :, 0][None])
+    with pytest.warns(UserWarning, match="the promise covers only"):
+        written = write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
+    assert "small: images of" in written.notes[0]
+    assert json.loads((tmp_path / "out" / "masks.json").read_text())["notes"] == list(written.notes)
 
 
 def test_a_mask_or_overlay_that_is_gone_is_made_again(masker, data, tmp_path):

@@ -324,8 +324,11 @@ def main(tokens: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
     words = sys.argv[1:] if tokens is None else tokens
-    with json_alone() if "--json" in words else nullcontext():
-        _run(words)
+    try:
+        with json_alone() if "--json" in words else nullcontext():
+            _run(words)
+    except BrokenPipeError:  # _run has said so; neither JSON nor its error can be written
+        sys.exit(1)
 
 
 def _run(words: Sequence[str]) -> None:

@@ -103,6 +103,7 @@ def mask(
             "measurement": written.measurement,
             "used": written.n_used,
             "caveat": written.caveat,
+            "notes": written.notes,
             "released": None if released is None else released.n_released,
             "shift": shift,
             "outliers": written.outliers,

@@ -37,6 +37,8 @@ class WrittenMasks:
     """Number of images that are not measured, because an earlier step has seen them."""
     caveat: Caveat | None = None
     """Caveat if the promise may not be about these images; else None."""
+    notes: tuple[str, ...] = ()
+    """How their sizes, spacings, ranges or groups are not covered by the promise, of each kind the first."""
     features: Mapping[str, Array] = field(default_factory=dict, repr=False)
     """Features of the scores by name, of the images that this process scored in one pass."""
     outliers: Mapping[str, str] = field(default_factory=dict)
@@ -105,7 +107,8 @@ def write_masks(
         refuse_other_places(triplets)
     if dicom_seg:
         refuse_segmentations(triplets, mask_geometry)
-    caveat = masker.admit(triplets, allow_network_mismatch=allow_network_mismatch).warn().caveat
+    admission = masker.admit(triplets, allow_network_mismatch=allow_network_mismatch).warn()
+    caveat, notes = admission.caveat, admission.texts
     promise = {
         "fingerprint": masker.fingerprint, "sentence": masker.sentence, "formula": masker.formula,
         "network": triplets.network,
@@ -118,7 +121,7 @@ def write_masks(
     with exclusive_folder(folder.path):
         if processes.is_first:
             claimed = [*files.of_all, *(files.segmentations.values() if dicom_seg else ())]
-            record = {**promise, "caveat": caveat, "release": released and released.sentence}
+            record = {**promise, "caveat": caveat, "notes": notes, "release": released and released.sentence}
             folder.claim(record, claimed, overwrite=overwrite)
             lines = folder.lines()
             files.remove_outdated(lambda name: work.is_done(name, lines.get(name)))
@@ -155,6 +158,7 @@ def write_masks(
         measurement=measurement,
         n_used=sum(used),
         caveat=caveat,
+        notes=notes,
         features=work.features,
         outliers={row.name: row.outlier for row in rows if row.outlier},
         clipped=work.clipped,

@@ -333,6 +333,9 @@ def test_state_on_disk(masker, tmp_path):
         cm.StreamMonitor.load(masker, path)
     with pytest.raises(MissingFileError):
         cm.StreamMonitor.load(masker, tmp_path / "nothing.json")
+    masker.save(tmp_path / "masker")
+    with pytest.raises(MismatchError, match=r"calibration\.json is not a state of conformask monitor"):
+        cm.StreamMonitor.load(masker, tmp_path / "masker" / "calibration.json")
 
 
 def without_truth(images):

@@ -104,8 +104,8 @@ class OnlineMasker:
     masker: Masker
     eta: float = 0.05
     """Step by which a failure moves the level of the quantile: larger adapts faster and fluctuates more."""
-    state: OnlineLambda = field(init=False)
-    waiting: dict[str, dict[str, Array]] = field(init=False, default_factory=dict)
+    state: OnlineLambda = field(init=False, repr=False)
+    waiting: dict[str, dict[str, Array]] = field(init=False, default_factory=dict, repr=False)
     """Images whose truth is not yet known."""
     _stored: State = field(init=False, default_factory=State, repr=False)
 

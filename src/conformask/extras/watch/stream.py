@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from conformask.background import DEFAULT_DEVICES, Compute
-from conformask.errors import InvalidArgumentError, expect
+from conformask.errors import InvalidArgumentError, MismatchError, expect
 from conformask.extras.watch.monitor import changes_of, changes_text, check_level, measures_of
 from conformask.extras.watch.online import refuse_other_masker
 from conformask.images.read import is_constant, pixel_hash
@@ -298,10 +298,12 @@ class StreamMonitor:
 
         Raises:
             MissingFileError: there is no such file.
-            MismatchError: the state is another masker's, or damaged.
+            MismatchError: the state is another masker's, or damaged, or the file is not a state.
         """
         path, stored = Path(path), State()
         record = stored.read(path, ()).record
+        if "stream" not in record:
+            raise MismatchError(f"{path} is not a state of conformask monitor: give the file that it wrote")
         refuse_other_masker(path, record, masker.fingerprint)
         monitor = cls(masker, float(record["level"]))
         monitor.stream, monitor._stored = from_dict(StreamTest, record["stream"], path), stored
