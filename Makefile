@@ -13,7 +13,7 @@ NEWEST ?=
 # Where it is set, as in containers, every process compiles again what it imports: 9 seconds instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test thorough test-all leaves careamics fuzz types lowest check docs dist bench browser format
+.PHONY: help demo test thorough test-all leaves careamics fuzz types lowest check docs dist bench maskbench browser format
 
 help:                            ## what make can do
 	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' Makefile | expand -t 10
@@ -80,6 +80,11 @@ bench: .venv/testing             ## speed side by side with the alternatives
 	$(BIN)/python benchmarks/exported.py
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/viewer.py
+
+maskbench: .venv/testing         ## cells of MaskBench that are missing, table, pictures, numbers of the documentation (DATA=, WORK=)
+	$(BIN)/pip install --quiet --no-compile --editable './maskbench[networks]'
+	$(BIN)/maskbench run "$(DATA)" "$(WORK)"
+	$(BIN)/maskbench page
 
 browser:                         ## Chromium (Debian's, where root runs this) and axe-core, without which tests are skipped
 	@command -v chromium chromium-browser google-chrome > /dev/null || \
