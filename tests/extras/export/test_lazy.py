@@ -88,7 +88,7 @@ def test_promises_that_ask_for_more_of_an_image(guarantee):
     x, y_hat = images(*SIZE, 1)
     x = y_hat if guarantee == "adaptive" else x  # as in calibration: it hides what looks unlike that
     mask = masked(masker, da.from_array(x, (70, 70, 1)), da.from_array(y_hat, 64), **facts)
-    expected = masker(x, y_hat, **facts)
+    expected = masker(x, y_hat, **{name: [fact] for name, fact in facts.items()})
     assert 0.05 < expected.mean() < 0.95
     np.testing.assert_array_equal(mask.compute(scheduler="threads"), expected)
 

@@ -389,7 +389,7 @@ def test_a_module_by_command_line(tmp_path, monkeypatch, capsys):
         assert triplet.layers["cues"].max() > 0.1
     with pytest.raises(SystemExit):
         main([*run, "--show", "mean"])
-    assert "those of module_of_cues:network (dropout,4 --show mean)" in capsys.readouterr().err
+    assert "not of module_of_cues:network (dropout,4 --show mean)" in capsys.readouterr().err
 
 
 @pytest.mark.thorough
