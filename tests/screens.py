@@ -50,7 +50,11 @@ def stopped(code, awaited):
         if awaited.encode() in shown:
             break
     process.send_signal(signal.SIGINT)
-    status = process.wait(timeout=60)
+    try:
+        status = process.wait(timeout=30)
+    except subprocess.TimeoutExpired:  # once in many runs one was lost before the server listened
+        process.send_signal(signal.SIGINT)
+        status = process.wait(timeout=60)
     os.close(ours)
     return shown.decode(), status
 
