@@ -10,6 +10,7 @@ import sys
 import termios
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -44,17 +45,15 @@ def stopped(code, awaited):
     ours, theirs = os.openpty()
     process = subprocess.Popen([sys.executable, "-c", code], stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
-    shown = b""
-    for chunk in _chunks(ours):
+    shown, chunks = b"", _chunks(ours)
+    for chunk in chunks:
         shown += chunk
         if awaited.encode() in shown:
             break
+    # what comes after is read too: a process that writes more than a terminal holds would wait forever
+    Thread(target=list, args=[chunks], daemon=True).start()
     process.send_signal(signal.SIGINT)
-    try:
-        status = process.wait(timeout=30)
-    except subprocess.TimeoutExpired:  # once in many runs one was lost before the server listened
-        process.send_signal(signal.SIGINT)
-        status = process.wait(timeout=60)
+    status = process.wait(timeout=60)
     os.close(ours)
     return shown.decode(), status
 

@@ -22,7 +22,7 @@ MOST = {
     "own imports of a file": 15,
     "own imports of all files": 1323,
     "getattr and hasattr": 27,
-    "lines of tests": 46984,  # what strangers found
+    "lines of tests": 46983,  # what strangers found
     "files of tests": 157,
 }
 ENTERED = {
