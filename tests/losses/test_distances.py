@@ -200,6 +200,7 @@ def test_weights_for_a_distance_without_a_network(choice):
         distance(choice, weights_path="folder")
     with pytest.raises(InvalidArgumentError, match="did you mean 'lpips'"):
         distance("lpisp", weights_path="folder")
+    assert distance(torch.dist).name == "dist", "compiled, so that nothing is known of its arguments"
 
 
 @pytest.mark.parametrize("name", [*PERCEPTUAL, "ssim", "l3"])

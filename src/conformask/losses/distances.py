@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
@@ -172,7 +173,8 @@ def _own(function: Callable[[Tensor, Tensor], Tensor]) -> CustomDistance:
     """Wrap a user's callable; refuse built-in names, since a run folder keeps only the name."""
     own = CustomDistance(function)
     try:
-        signature(function).bind(None, None)
+        with suppress(ValueError):  # of what is compiled, whose arguments are not known
+            signature(function).bind(None, None)
     except TypeError as error:
         raise InvalidArgumentError(
             f"{own.name!r} takes no (a, b), as a distance does: if it is a loss of (mask, y, y_hat, region), "
