@@ -18,6 +18,7 @@ from conformask.scores.networks import (
     PatchGAN,
     SliceWise,
     UNet,
+    averaged,
     channels_of,
     cues,
     finer,
@@ -245,6 +246,16 @@ def test_cues_are_logarithms_of_differences_at_a_pixel_and_around_it():
     expected = np.log(np.stack([steps, change, *near, *wide, detail]) + FAINT) - USUAL
     centred = (torch.from_numpy(2 * each - 1)[None] for each in (x, y_hat))
     np.testing.assert_allclose(cues(*centred)[0].numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("side", [3, 7, 15])
+def test_means_by_the_kernel_are_bit_for_bit_those_of_a_graph(side):
+    """What is exported or differentiated adds shifted images, a processor rows of pixels."""
+    for shape in ((2, 3, 30, 41), (1, 1, 5, 2)):
+        images = (torch.rand(shape, generator=torch.Generator().manual_seed(side)) ** 6).mT
+        in_graph = averaged(images.clone().requires_grad_(), side)
+        assert in_graph.grad_fn is not None
+        assert torch.equal(averaged(images, side), in_graph)
 
 
 def steps_of(image):

@@ -83,15 +83,16 @@ def _losses(loss: LossOfImages, masks: Tensor, indices: Tensor) -> Tensor:
     """Compute the loss of each mask on the image at its place; open masks only once per image."""
     # many lambdas open a mask wholly; its loss is measured once, as a perceptual distance is slow
     is_open = masks.flatten(1).amin(dim=1) == 1
+    if not bool(is_open.any()):
+        return loss.take(indices).of(masks).double()
     losses = torch.empty(len(masks), dtype=torch.float64, device=masks.device)
     if not bool(is_open.all()):
         losses[~is_open] = loss.take(indices[~is_open]).of(masks[~is_open]).double()
-    if bool(is_open.any()):
-        image_indices, inverse = torch.unique(indices[is_open], return_inverse=True)
-        first_mask = torch.zeros_like(image_indices).scatter_(
-            0, inverse, torch.arange(len(inverse), device=inverse.device)
-        )
-        losses[is_open] = loss.take(image_indices).of(masks[is_open][first_mask]).double()[inverse]
+    image_indices, inverse = torch.unique(indices[is_open], return_inverse=True)
+    first_mask = torch.zeros_like(image_indices).scatter_(
+        0, inverse, torch.arange(len(inverse), device=inverse.device)
+    )
+    losses[is_open] = loss.take(image_indices).of(masks[is_open][first_mask]).double()[inverse]
     return losses
 
 
@@ -297,7 +298,7 @@ class WindowOfImages(LossOfImages):
 
     def of(self, mask: Images) -> PerImage:
         """Compute the loss of each image under its mask, float64; without a gradient."""
-        shown = (mask.detach().double() * self.error.double()).cpu().numpy()
+        shown = (mask.detach().double() * self.error).cpu().numpy()
         means = box_means(shown, tuple(map(min, self.sides, shown.shape[2:])))
         return torch.from_numpy(means.max(axis=tuple(range(1, means.ndim)))).to(mask.device)
 

@@ -7,7 +7,7 @@ lambda of an image is then G times that of all; in other families it is multipli
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 
@@ -135,8 +135,8 @@ def features_by_blocks(
     total = torch.zeros(())
     for around, inner in _blocks(size, factors or (1,) * len(size)):
         x, y_hat, score = read(around)
-        maps = level_maps(resized(x, y_hat), y_hat, score, floors)[window_index(inner)]
-        total = total + moments(maps) * maps[0, 0].numel()
+        maps = [each[window_index(inner)] for each in level_maps(resized(x, y_hat), y_hat, score, floors)]
+        total = total + moments(maps) * maps[0][0, 0].numel()
     return _features(total / math.prod(size))
 
 
@@ -167,8 +167,8 @@ def floors_of(score: Images) -> PerImage:
     return FLOOR * image_means(score, torch.float64).float() + TINY
 
 
-def level_maps(x: Images, y_hat: Images, score: Images, floors: PerImage) -> Images:
-    """Compute maps whose means and deviations show how hard an image is, (N, K, *space).
+def level_maps(x: Images, y_hat: Images, score: Images, floors: PerImage) -> list[Images]:
+    """Compute maps whose means and deviations show how hard an image is, each (N, K, *space).
 
     They are logarithms of the score, of how steep and how fine x and y_hat are and of how far they are from
     each other, in windows of several sides; and y_hat itself. x has the size of y_hat.
@@ -182,12 +182,13 @@ def level_maps(x: Images, y_hat: Images, score: Images, floors: PerImage) -> Ima
     for levels in (of_x, of_y_hat):
         parts += [fine - coarse for fine, coarse in pairwise(levels)]
         parts.append(averaged((levels[0] - levels[1]).abs(), WIDE))
-    logarithms = torch.cat(parts, dim=1).abs_().add_(FAINT).log_()  # in place: several times less memory
-    maps = torch.cat([cues(2 * x - 1, 2 * y_hat - 1), score.log(), logarithms, of_y_hat[0]], dim=1)
+    logarithms = [part.abs_().add_(FAINT).log_() for part in parts]  # in place: several times less memory
+    maps = [cues(2 * x - 1, 2 * y_hat - 1), score.log(), *logarithms, of_y_hat[0]]
     if pairs[1].ndim == 4:
         return maps
     n, space = pairs[1].shape[0], pairs[1].shape[2:]
-    return maps.reshape(n, -1, *maps.shape[1:]).transpose(1, 2).reshape(n, maps.shape[1], *space)
+    split = [each.reshape(n, -1, *each.shape[1:]) for each in maps]
+    return [each.transpose(1, 2).reshape(n, each.shape[2], *space) for each in split]
 
 
 def _planes(images: Images) -> Float[Tensor, "planes _ h w"]:
@@ -205,12 +206,12 @@ def _coarser(image: Images) -> list[Images]:
     return levels
 
 
-def moments(maps: Images) -> Float[Tensor, "n 2 k"]:
+def moments(maps: Sequence[Images]) -> Float[Tensor, "n 2 k"]:
     """Return the means of maps and of their squares, float64; on a processor in one pass."""
-    if maps.device.type != "cpu":
+    if maps[0].device.type != "cpu":
         return _moments_in_graph(maps)
-    values = maps.flatten(2).contiguous()
-    return torch.from_numpy(_sums(values.numpy())) / values.shape[2]
+    values = [each.flatten(2).contiguous() for each in maps]
+    return torch.cat([torch.from_numpy(_sums(each.numpy())) / each.shape[2] for each in values], dim=2)
 
 
 @compiled
@@ -227,8 +228,8 @@ def _sums(values: Array) -> Array:
     return sums
 
 
-def _moments_in_graph(maps: Images) -> Float[Tensor, "n 2 k"]:
-    values = maps.flatten(2)
+def _moments_in_graph(maps: Sequence[Images]) -> Float[Tensor, "n 2 k"]:
+    values = torch.cat(list(maps), dim=1).flatten(2)
     return torch.stack([each.mean(dim=2, dtype=torch.float64) for each in (values, values.square())], dim=1)
 
 

@@ -11,12 +11,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conformask.arrays import Images, window_index
+from conformask.arrays import Array, Images, window_index
 from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.masks.kernels import compiled
 from conformask.records.reading import Size, extra_channels
 from conformask.records.record import Json
 
@@ -445,9 +447,55 @@ def steps_of(images: Images) -> Images:
 def averaged(images: Images, side: int) -> Images:
     """Average over windows of side x side pixels around each pixel; edges are repeated."""
     height, width = images.shape[-2:]
+    plain = images.dtype in (torch.float32, torch.float64) and not images.requires_grad
+    if plain and images.device.type == "cpu" and not torch.compiler.is_exporting():
+        planes = images.contiguous().view(-1, height, width).numpy()
+        return torch.from_numpy(_averaged(planes, side)).view(images.shape)
     around = F.pad(images, (side // 2,) * 4, mode="replicate")
     rows = mean_of([around[..., at : at + width] for at in range(side)])
     return mean_of([rows[..., at : at + height, :] for at in range(side)])
+
+
+@compiled
+def _averaged(planes: Array, side: int) -> Array:
+    """Average planes (N, H, W) by the sums of `mean_of`, in its order and so to the same bits."""
+    n, height, width = planes.shape
+    half, count, means = side // 2, np.full(1, side, planes.dtype)[0], np.empty_like(planes)
+    pixels, rows = np.empty(width + 2 * half, planes.dtype), np.empty((height, width), planes.dtype)
+    for k in range(n):
+        for i in range(height):
+            for j in range(half):
+                pixels[j], pixels[half + width + j] = planes[k, i, 0], planes[k, i, width - 1]
+            _set(pixels[half:], planes[k, i])
+            _set(rows[i], pixels[:width])
+            for at in range(1, side):
+                _add(rows[i], pixels[at:])
+            _divide(rows[i], count)
+        for i in range(height):
+            _set(means[k, i], rows[max(i - half, 0)])
+            for at in range(i - half + 1, i + half + 1):
+                _add(means[k, i], rows[min(max(at, 0), height - 1)])
+            _divide(means[k, i], count)
+    return means
+
+
+# in functions of their own, loops over a row are vectorised
+@compiled
+def _set(total: Array, row: Array) -> None:
+    for j in range(min(total.size, row.size)):
+        total[j] = row[j]
+
+
+@compiled
+def _add(total: Array, row: Array) -> None:
+    for j in range(total.size):
+        total[j] += row[j]
+
+
+@compiled
+def _divide(total: Array, by: float) -> None:
+    for j in range(total.size):
+        total[j] /= by
 
 
 def channel_mean(images: Images) -> Images:

@@ -383,7 +383,8 @@ def correlation(b: Array, c: Array) -> Correlation:
     noise = _without_slow_parts(b - c)
     parts = [_sums(noise, axes) for axes in parts_of(noise.ndim - 1)[:-1]]
     parts.append(_sums(*split(noise, BLOCK)))
-    return Correlation(_at_offsets(noise, noise), _at_offsets(noise**2, noise**2), np.array(parts))
+    squares = noise**2
+    return Correlation(_at_offsets(noise, noise), _at_offsets(squares, squares), np.array(parts))
 
 
 def leaks(b: Array, c: Array, x: Array, y_hat: Array) -> tuple[Leak | None, Leak]:
@@ -484,7 +485,8 @@ def _at_offsets(one: Array, other: Array) -> Array:
     lengths = zip(one.shape[1:], reach, strict=True)
     padded = [next_fast_len(length + far, real=True) for length, far in lengths]
     axes = tuple(range(1, one.ndim))
-    waves = np.conj(rfftn(one, padded, axes)) * rfftn(other, padded, axes)
+    wave = rfftn(one, padded, axes)
+    waves = np.conj(wave) * (wave if other is one else rfftn(other, padded, axes))
     window = np.ix_(*(np.arange(-far, far + 1) for far in reach))
     sums = irfftn(waves, padded, axes).sum(axis=0)[window]
     return np.asarray(np.pad(sums, [(FARTHEST - far,) * 2 for far in reach]))
