@@ -22,7 +22,7 @@ MOST = {
     "own imports of a file": 15,
     "own imports of all files": 1324,
     "getattr and hasattr": 27,
-    "lines of tests": 46995,  # means by a kernel and in a graph
+    "lines of tests": 46997,  # means by a kernel and in a graph
     "files of tests": 157,
 }
 ENTERED = {

@@ -138,7 +138,7 @@ def chosen(choices: Mapping[str, T], name: str, what: str) -> T:
     """Return the choice with this name."""
     if name in choices:
         return choices[name]
-    near = get_close_matches(name, choices, n=1)
+    near = get_close_matches(name.lower(), choices, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise InvalidArgumentError(f"{what} {name!r} is unknown; choose from {list(choices)}{hint}")
 

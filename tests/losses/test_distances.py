@@ -181,6 +181,8 @@ def test_names_of_exponents():
 def test_what_is_refused():
     with pytest.raises(InvalidArgumentError, match=r"'sim' is unknown; choose from .*did you mean 'ssim'"):
         distance("sim")
+    with pytest.raises(InvalidArgumentError, match="did you mean 'l1'"):
+        distance("L1")
     with pytest.raises(InvalidArgumentError, match=r"choose from \['l1', 'l2', 'ssim', .*\]$"):
         distance("wasserstein")
     with pytest.raises(InvalidArgumentError, match=r"p = 0.5: an lp distance needs p >= 1"):
