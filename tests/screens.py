@@ -53,7 +53,12 @@ def stopped(code, awaited):
     # what comes after is read too: a process that writes more than a terminal holds would wait forever
     Thread(target=list, args=[chunks], daemon=True).start()
     process.send_signal(signal.SIGINT)
-    status = process.wait(timeout=60)
+    try:
+        status = process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        # Python drops what is raised in a callback of its garbage collection: a person presses again
+        process.send_signal(signal.SIGINT)
+        status = process.wait(timeout=60)
     os.close(ours)
     return shown.decode(), status
 

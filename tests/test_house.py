@@ -15,14 +15,14 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 47302,  # means over windows by a kernel, which is three times as fast
+    "lines": 47304,  # means over windows by a kernel, which is three times as fast
     "lines of the heart": 26759,  # of that, all but the modules
     "entries of the first level": 16,  # __main__, for python -m conformask
     "files": 176,
     "own imports of a file": 15,
     "own imports of all files": 1324,
     "getattr and hasattr": 27,
-    "lines of tests": 46997,  # means by a kernel and in a graph
+    "lines of tests": 47002,  # means by a kernel and in a graph
     "files of tests": 157,
 }
 ENTERED = {
