@@ -449,7 +449,7 @@ def averaged(images: Images, side: int) -> Images:
     height, width = images.shape[-2:]
     plain = images.dtype in (torch.float32, torch.float64) and not images.requires_grad
     if plain and images.device.type == "cpu" and not torch.compiler.is_exporting():
-        planes = images.contiguous().view(-1, height, width).numpy()
+        planes = images.flatten(0, -3).contiguous().numpy()
         return torch.from_numpy(_averaged(planes, side)).view(images.shape)
     around = F.pad(images, (side // 2,) * 4, mode="replicate")
     rows = mean_of([around[..., at : at + width] for at in range(side)])
