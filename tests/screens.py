@@ -9,6 +9,7 @@ import subprocess
 import sys
 import termios
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
@@ -37,13 +38,18 @@ def drawn(code, width):
     return [line.rstrip() for line in lines if line.strip()]
 
 
+heed_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+"""What a new process calls first: it would ignore Ctrl-C where the tests are a background job of a shell."""
+
+
 def stopped(code, awaited):
     """Run Python code in a terminal until it has shown a text, then stop it as Ctrl-C does.
 
     Returns what it showed and its exit status.
     """
     ours, theirs = os.openpty()
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=theirs, stdout=theirs, stderr=theirs)
+    terminal = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    process = subprocess.Popen([sys.executable, "-c", code], **terminal, preexec_fn=heed_ctrl_c)
     os.close(theirs)
     shown, chunks = b"", _chunks(ours)
     for chunk in chunks:
@@ -53,12 +59,7 @@ def stopped(code, awaited):
     # what comes after is read too: a process that writes more than a terminal holds would wait forever
     Thread(target=list, args=[chunks], daemon=True).start()
     process.send_signal(signal.SIGINT)
-    try:
-        status = process.wait(timeout=30)
-    except subprocess.TimeoutExpired:
-        # Python drops what is raised in a callback of its garbage collection: a person presses again
-        process.send_signal(signal.SIGINT)
-        status = process.wait(timeout=60)
+    status = process.wait(timeout=60)
     os.close(ours)
     return shown.decode(), status
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -35,6 +34,7 @@ from conformask.extras.train.training import (
 from conformask.images.read import write_image
 from conformask.losses import loss
 from conformask.scores.network_scorer import load_scorer, mask_loss, straight_through_clip
+from screens import heed_ctrl_c
 
 
 class Counting(TensorDataset):
@@ -397,8 +397,7 @@ def test_ctrl_c_on_the_command_line(tmp_path):
     verb = ["train", str(tmp_path / "data"), str(run), "--epochs", "60", "--width", "4", "--batch-size", "8"]
     command = [sys.executable, "-c", "from conformask.cli import main; main()", *verb]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore Ctrl-C
-    options = {"stderr": subprocess.PIPE, "text": True, "env": environment, "preexec_fn": heed}
+    options = {"stderr": subprocess.PIPE, "text": True, "env": environment, "preexec_fn": heed_ctrl_c}
     with subprocess.Popen(command, **options) as process:
         deadline = time.monotonic() + 60
         while not (run / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:

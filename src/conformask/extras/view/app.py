@@ -550,14 +550,12 @@ def serve(session: Session, listener: socket.socket, token: str | None, *, opene
 
     scan_thread = threading.Thread(target=look_through, daemon=True)
     scan_thread.start()
-    try:
-        if opened is not None:
-            threading.Thread(target=open_browser, args=(opened, stop), daemon=True).start()
-        with suppress(KeyboardInterrupt):
-            uvicorn_server.run(sockets=[listener])
-    finally:  # a Ctrl-C before the server runs must not leave a thread that computes while Python ends
-        stop.set()
-        scan_thread.join()
+    if opened is not None:
+        threading.Thread(target=open_browser, args=(opened, stop), daemon=True).start()
+    with suppress(KeyboardInterrupt):
+        uvicorn_server.run(sockets=[listener])
+    stop.set()
+    scan_thread.join()
 
 
 def open_browser(url: str, stop: threading.Event) -> None:
