@@ -21,12 +21,11 @@ from conformask.masks.kernels import (
     LARGEST_KEY,
     NEGLIGIBLE,
     NOISE,
-    ascending_of,
     beyond_tops,
-    boundaries,
     boundary_curve,
     check_kappa,
     filled,
+    fillings,
     full_below,
     images,
     of_each_image,
@@ -40,6 +39,7 @@ from conformask.masks.kernels import (
     shares,
     shares_in_graph,
     spent,
+    summed,
     up_to,
     within_noise,
 )
@@ -73,6 +73,14 @@ class Budgeted(Family):
     def _critical(self, s: Array, e: Array, exponent: float, threshold: float) -> float:
         """Return the largest budget of one image that keeps the threshold."""
 
+    def settings(self) -> dict[str, Json]:
+        """Return the name and the numbers of the family."""
+        return {"name": self.name, **vars(self)}
+
+
+class Grey(Budgeted):
+    """A family whose masks have values between 0 and 1, too."""
+
     def curve(
         self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]
     ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
@@ -88,17 +96,13 @@ class Budgeted(Family):
     def _curve(self, s: Array, e: Array, level: Array, exponent: float) -> tuple[Array, Array]:
         """Return the curve of one image at its levels, (G, L)."""
 
-    def settings(self) -> dict[str, Json]:
-        """Return the name and the numbers of the family."""
-        return {"name": self.name, **vars(self)}
-
 
 GENTLEST, STEEPEST = 0.1, 10.0
 """Limits of gamma: beyond them powers of the score leave the range of floats."""
 
 
 @dataclass(frozen=True)
-class Power(Budgeted):
+class Power(Grey):
     """The mask min(1, (lam * mean(score)^kappa / (epsilon + score))^gamma); `Reciprocal` at gamma 1, kappa 0.
 
     The level is lam * mean(score)^kappa. A large gamma comes near a threshold at epsilon + score = level, a
@@ -172,7 +176,7 @@ class Reciprocal(Power):
 
 
 @dataclass(frozen=True)
-class TrustedMean(Budgeted):
+class TrustedMean(Grey):
     """The mask argmax sum(m) with sum(m * score) <= lam * mean(score)^kappa * sum(m) and 0 <= m <= 1.
 
     It shows the pixels with the smallest scores as long as their mean is within the budget: the optimum for
@@ -186,10 +190,8 @@ class TrustedMean(Budgeted):
 
     def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g 2"]:
         """Return the level that spends the budget, (N, 2) or (N, G, 2); rounded down."""
-        budgets = spent(score, lam, self.kappa)
-        levels = [_boundary(s, budget) for s, budget in zip(images(score, "score"), budgets, strict=True)]
-        stacked = np.stack(levels) if levels else np.empty((0, budgets.shape[1], 2))
-        return torch.from_numpy(rounded_down(stacked)).reshape(*lam.shape, 2).to(score.device)
+        levels = fillings(score, spent(score, lam, self.kappa), of_shown=True)[..., :2]
+        return torch.from_numpy(rounded_down(levels)).reshape(*lam.shape, 2).to(score.device)
 
     def streaming_level(self, lam: float, pixels: int) -> StreamingLevel:
         """Return the passes to the level of one image, by sums over its parts."""
@@ -247,27 +249,8 @@ class _Search(Search):
         return score, min(max(slack / cost, 0.0), 1.0) if count and cost > 0 else 0.0
 
 
-def _boundary(s: Array, budgets: Array) -> Array:
-    """Return the boundary score and its fraction for each budget, (G, 2)."""
-    ascending = ascending_of(s)
-    sums = np.concatenate([[0.0], ascending.cumsum(dtype=np.float64)])
-    # running means of ascending scores rise; rounding must not break the order that a search needs
-    means = np.maximum.accumulate(sums[1:] / np.arange(1, s.size + 1))
-    fit = np.searchsorted(means, budgets * (1 + NOISE), side="right")
-    fit[budgets <= float(ascending[0]) * (1 + NOISE)] = 0
-    levels = np.zeros((budgets.size, 2))
-    levels[fit == s.size, 0] = np.inf
-    partly = fit < s.size
-    edges, budgets = ascending[fit[partly]], budgets[partly]
-    first, beyond = (np.searchsorted(ascending, edges, side) for side in ("left", "right"))
-    slack, cost = budgets * first - sums[first], (beyond - first) * (edges - budgets)
-    fractions = np.divide(slack, cost, out=np.zeros_like(slack), where=(first > 0) & (cost > 0))
-    levels[partly] = np.column_stack([edges, fractions.clip(0, 1)])
-    return levels
-
-
 @dataclass(frozen=True)
-class WaterFilling(Budgeted):
+class WaterFilling(Grey):
     """The mask argmax sum(m) with mean(m^p * score) <= lam * mean(score)^kappa and 0 <= m <= 1.
 
     p is the exponent. p = 1: the pixels with the smallest scores are shown until the budget is spent; the
@@ -294,10 +277,13 @@ class WaterFilling(Budgeted):
         # a sort on the device costs less than the way to the kernels; on a processor the kernels are faster
         if score.is_cuda and lam.ndim == 1:
             return self.level_by_sorting(score, torch.from_numpy(budgets).to(score.device))
-        fill = self._boundary if self.exponent == 1 else self._sigma
-        levels = [fill(s, budget) for s, budget in zip(images(score, "score"), budgets, strict=True)]
-        stacked = np.stack(levels) if levels else np.empty((0, budgets.shape[1], 2 - (self.exponent > 1)))
-        opened = np.where(budgets[..., None] > 0, stacked, 0)
+        if self.exponent == 1:
+            levels = fillings(score, budgets, of_shown=False)[..., :2]
+        else:
+            levels = np.empty((*budgets.shape, 1))
+            for s, budget, row in zip(images(score, "score"), budgets, levels, strict=True):
+                row[:] = self._sigma(s, budget)
+        opened = np.where(budgets[..., None] > 0, levels, 0)
         return torch.from_numpy(rounded_down(opened)).reshape(*lam.shape, opened.shape[-1]).to(score.device)
 
     def streaming_level(self, lam: float, pixels: int) -> StreamingLevel:
@@ -336,9 +322,6 @@ class WaterFilling(Budgeted):
         if self.exponent == 1:
             return boundary_curve(s, e, level[:, 0], level[:, 1], exponent)
         return saturating_curve(s, e, level[:, 0], 1 / (self.exponent - 1), exponent)
-
-    def _boundary(self, s: Array, budgets: Array) -> Array:
-        return boundaries(s, s, budgets * s.size)[:, :2]
 
     def _sigma(self, s: Array, budgets: Array) -> Array:
         order = np.argsort(budgets)  # the kernel takes ascending goals, and starts each at the last
@@ -456,20 +439,13 @@ class Shown:
 
     first: list[Array]
     """For each pixel of each image the place of the first lambda that shows it."""
-    lambdas: int
-    """The number of lambdas, which is the place of pixels that none shows."""
-
-    @property
-    def sizes(self) -> Float[np.ndarray, "n g"]:
-        """The mask size of each image at each lambda."""
-        counts = np.stack([np.bincount(first, minlength=self.lambdas + 1)[:-1] for first in self.first])
-        return np.asarray(1 - counts.cumsum(axis=1) / self.first[0].size)
+    sizes: Float[np.ndarray, "n g"]
+    """The mask size of each image at each lambda."""
 
     def sums(self, values: Iterable[Array]) -> Float[np.ndarray, "n g"]:
         """Return the sum of the values, those of each image flat, over what each lambda shows."""
-        rows = zip(self.first, values, strict=True)
-        parts = np.stack([np.bincount(*row, minlength=self.lambdas + 1)[:-1] for row in rows])
-        return np.asarray(parts.cumsum(axis=1))
+        rows, count = zip(self.first, values, strict=True), self.sizes.shape[1] + 1
+        return np.stack([summed(*row, count)[:-1].cumsum() for row in rows])
 
 
 Bounded = Literal["largest", "total", "mean"]
@@ -511,14 +487,35 @@ class Binary(Budgeted):
         """Return the boundary in operations that an ONNX graph has."""
         return self.grey.level_in_graph(score, self._below(lam))[:, :1]
 
-    def shown(self, score: Images, lam: Float[np.ndarray, "g"]) -> "Shown":
+    def shown(self, score: Images, lam: Float[np.ndarray, "g"]) -> Shown:
         """Return what the masks at ascending lambdas show."""
-        rows = zip(images(score, "score"), self._levels(score, lam)[..., 0], strict=True)
-        return Shown([places_of(pixels, edges, True) for pixels, edges in rows], len(lam))
+        edges, sizes = self._edges(score, lam)
+        rows = zip(images(score, "score"), edges, strict=True)
+        return Shown([places_of(pixels, of_image, True) for pixels, of_image in rows], sizes)
 
     def sizes(self, score: Images, lam: Float[np.ndarray, "g"]) -> Float[np.ndarray, "n g"]:
         """Return the mask size at ascending lambdas, float64."""
-        return self.shown(score, lam).sizes
+        return self._edges(score, lam)[1]
+
+    def curve(
+        self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]
+    ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
+        """Return the mean error of what is shown, over all pixels, and mask size at ascending lambdas."""
+        shown = self.shown(score, lam)
+        errors = (values for _, values in pairs(score, error, 0.0))
+        return shown.sums(errors) / score[0].numel(), shown.sizes
+
+    def _edges(self, score: Images, lam: Float[np.ndarray, "g"]) -> tuple[Array, Array]:
+        """Return the boundary of each image at each lambda, float32, and its mask size; each (N, G)."""
+        budgets = spent(score, self._below(torch.from_numpy(lam)).expand(len(score), -1), self.kappa)
+        if self.bounds == "largest":
+            edges = rounded_down(budgets)
+            rows = zip(images(score, "score"), edges, strict=True)
+            counts = np.array([np.searchsorted(np.sort(pixels), of_image) for pixels, of_image in rows])
+        else:
+            levels = fillings(score, budgets, of_shown=self.bounds == "mean")
+            edges, counts = rounded_down(levels[..., 0]), levels[..., 2]
+        return edges, 1 - counts / score[0].numel()
 
     def streaming_level(self, lam: float, pixels: int) -> StreamingLevel:
         """Return the passes to the level of one image; its first number is the boundary."""
@@ -542,9 +539,6 @@ class Binary(Budgeted):
             return float(boundary)
         count = s.size if self.bounds == "total" else np.count_nonzero(s <= boundary)
         return float((below + at) / count)
-
-    def _curve(self, s: Array, e: Array, level: Array, exponent: float) -> tuple[Array, Array]:
-        return boundary_curve(s, e, level[:, 0], np.zeros(len(level)), 1.0)
 
 
 FAMILIES: Mapping[str, type[Binary | Reciprocal | WaterFilling | Power | TrustedMean]] = {

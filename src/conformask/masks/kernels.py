@@ -264,26 +264,67 @@ def sum_at(keys: Array, weight: Array, key: int) -> tuple[float, int]:
 
 
 @compiled
-def by_digit(keys: Array, weight: Array, shift: int, bits: int) -> tuple[Array, Array, Array]:
-    """Return keys and weights bin by bin, in their order within each, and where each bin starts."""
-    starts = np.zeros((1 << bits) + 1, np.int64)
-    for i in range(keys.size):
-        starts[((keys[i] >> np.uint32(shift)) & np.uint32((1 << bits) - 1)) + 1] += 1
-    starts = starts.cumsum()
-    sorted_keys, sorted_weights, place = np.empty_like(keys), np.empty_like(weight), starts.copy()
-    for i in range(keys.size):
-        digit = (keys[i] >> np.uint32(shift)) & np.uint32((1 << bits) - 1)
-        sorted_keys[place[digit]], sorted_weights[place[digit]] = keys[i], weight[i]
-        place[digit] += 1
-    return sorted_keys, sorted_weights, starts
+def sums_of(values: Array) -> Array:
+    """Return the sums of the first 0 to n values (n,), float64 (n + 1,)."""
+    sums, total = np.zeros(values.size + 1), 0.0
+    for i in range(values.size):
+        total += values[i]
+        sums[i + 1] = total
+    return sums
 
 
-def ascending_of(score: Array) -> Array:
-    """Sort scores (n,) float32 >= 0 digit by digit, several times faster than np.sort."""
-    keys = score.view(np.uint32)
-    for digit in reversed(DIGITS):
-        keys, *_ = by_digit(keys, keys, *digit)
-    return keys.view(np.float32)
+@compiled
+def counts_within(sums: Array, budgets: Array) -> Array:
+    """Return for each budget how many of the first values have at most this mean; it grows with the budget.
+
+    The values ascend, so that their running means do; sums are those of `sums_of`.
+    """
+    counts = np.zeros(budgets.size, np.int64)
+    for g in range(budgets.size):
+        last = sums.size - 1
+        while counts[g] < last:
+            half = (counts[g] + last + 1) // 2
+            if sums[half] <= budgets[g] * half:
+                counts[g] = half
+            else:
+                last = half - 1
+    return counts
+
+
+def fillings(score: Tensor, budgets: Array, *, of_shown: bool) -> Array:
+    """Fill each image up to each of its budgets (N, G); returns (N, G, 3), see `filled_up_to`."""
+    rows = zip(images(score, "score"), budgets, strict=True)
+    levels = np.empty((*budgets.shape, 3))
+    for level, (pixels, of_image) in zip(levels, rows, strict=True):
+        level[:] = filled_up_to(pixels, of_image, of_shown=of_shown)
+    return levels
+
+
+def filled_up_to(score: Array, budgets: Array, *, of_shown: bool) -> Array:
+    """Show the scores of an image in ascending order until their sum is the budget times all pixels.
+
+    If `of_shown`, until their mean is the budget; nothing is shown where the least score is not below it.
+    Returns (G, 3) for budgets (G,): the smallest score that is not shown wholly (inf if all are), the
+    fraction of the pixels at it that the rest of the budget is enough for, and the number of pixels below it.
+    """
+    ascending = np.sort(score)
+    sums, size, limits = sums_of(ascending), score.size, budgets * (1 + NOISE)
+    if of_shown:
+        fit = counts_within(sums, limits)
+        fit[budgets <= float(ascending[0]) * (1 + NOISE)] = 0
+    else:
+        fit = np.searchsorted(sums[1:], budgets * size, side="right")
+        fit[limits * size >= sums[-1]] = size
+        fit[budgets <= 0] = 0
+    levels = np.tile([np.inf, 0.0, size], (budgets.size, 1))
+    partly = fit < size
+    edges, budgets = ascending[fit[partly]], budgets[partly]
+    first, beyond = (np.searchsorted(ascending, edges, side) for side in ("left", "right"))
+    slack = budgets * (first if of_shown else size) - sums[first]
+    cost = (beyond - first) * (edges - budgets * of_shown)
+    fractions = np.divide(slack, cost, out=np.zeros_like(slack), where=cost > 0)
+    levels[partly] = np.column_stack([edges, fractions.clip(0, 1), first])
+    return levels
 
 
 @compiled
@@ -304,51 +345,32 @@ def boundary_in_place(
 
 
 @compiled
-def boundaries(score: Array, weight: Array, goals: Array) -> Array:
+def boundary(score: Array, weight: Array, goal: float) -> tuple[float, float, int]:
     """Fill pixels in order of score until their weight is the goal; by radix selection, without a sort.
 
-    score and weight (n,) float32 >= 0, goals (G,) float64; returns (G, 3): the smallest score s* at which the
-    cumulative weight exceeds the goal (inf if none does), the fraction of the weight at s* that fits, and the
-    number of pixels with this score.
+    score and weight (n,) float32 >= 0. Returns the smallest score at which the cumulative weight exceeds the
+    goal (inf if none does), the fraction of the weight at it that fits, and the number of pixels with it.
     """
     keys = score.view(np.uint32)  # floats >= 0 have the order of their bits as integers
-    coarse, rows, is_large = histogram(keys, weight, *DIGITS[0]), np.empty((goals.size, 3)), keys.size > LARGE
-    total, starts = coarse.sum(), np.zeros(1, np.int64)
-    if goals.size > 1 and not is_large:
-        keys, weight, starts = by_digit(keys, weight, *DIGITS[0])
-    first, second = -1, -1  # digits of the last goal, whose bin the next one often falls into
-    bin_keys, bin_weights, bin_sums = keys, weight, coarse
-    few_keys, few_weights, few_sums = keys, weight, coarse
-    for g in range(goals.size):
-        if total <= goals[g] * (1 + NOISE):
-            rows[g] = np.array([np.inf, 0.0, 0.0])
-            continue
-        digit, below = crossing(coarse, 0.0, goals[g])
-        if is_large:
-            key, below, at, count = boundary_in_place(keys, weight, digit, below, goals[g])
-        else:
-            if digit != first:
-                if goals.size > 1:
-                    span = slice(starts[digit], starts[digit + 1])
-                    bin_keys, bin_weights = keys[span], weight[span]
-                else:
-                    bin_keys, bin_weights = members(keys, weight, *DIGITS[0], digit)
-                first, second, bin_sums = digit, -1, histogram(bin_keys, bin_weights, *DIGITS[1])
-            digit, below = crossing(bin_sums, below, goals[g])
-            if digit != second:
-                few_keys, few_weights = members(bin_keys, bin_weights, *DIGITS[1], digit)
-                second, few_sums = digit, histogram(few_keys, few_weights, *DIGITS[2])
-            digit, below = crossing(few_sums, below, goals[g])
-            same_keys, same_weights = members(few_keys, few_weights, *DIGITS[2], digit)
-            key, at, count = int(same_keys[0]), sum_below(same_weights, np.inf), same_keys.size
-        pivot = np.float64(np.array([key], dtype=np.uint32).view(np.float32)[0])
-        rows[g] = np.array([pivot, min(1.0, max(0.0, (goals[g] - below) / at)), count])
-    return rows
+    sums = histogram(keys, weight, *DIGITS[0])
+    if sums.sum() <= goal * (1 + NOISE):
+        return np.inf, 0.0, 0
+    digit, below = crossing(sums, 0.0, goal)
+    if keys.size > LARGE:
+        key, below, at, count = boundary_in_place(keys, weight, digit, below, goal)
+    else:
+        keys, weight = members(keys, weight, *DIGITS[0], digit)
+        for shift, bits in DIGITS[1:]:
+            digit, below = crossing(histogram(keys, weight, shift, bits), below, goal)
+            keys, weight = members(keys, weight, shift, bits, digit)
+        key, at, count = int(keys[0]), sum_below(weight, np.inf), keys.size
+    pivot = np.float64(np.array([key], dtype=np.uint32).view(np.float32)[0])
+    return pivot, min(1.0, max(0.0, (goal - below) / at)), count
 
 
 def selection(score: Array, weight: Array, goal: float) -> tuple[float, float, float, float]:
     """Return the boundary score and its fraction for one goal, and the sums of the scores below and at it."""
-    ((pivot, fraction, count),) = boundaries(score, weight, np.array([goal]))
+    pivot, fraction, count = boundary(score, weight, goal)
     return pivot, fraction, sum_below(score, pivot), pivot * count if count else 0.0
 
 
@@ -357,7 +379,7 @@ def medians(values: Tensor, counted: Tensor) -> PerImage:
     rows = []
     for row, weight in zip(images(values, "values"), images(counted, "counted"), strict=True):
         count = weight.sum(dtype=np.float64)
-        rows.append(boundaries(row, weight, np.array([(count - 1) // 2]))[0, 0] if count else 0.0)
+        rows.append(boundary(row, weight, (count - 1) // 2)[0] if count else 0.0)
     return torch.tensor(rows, dtype=torch.float64)
 
 
@@ -431,13 +453,22 @@ def places_of(keys: Array, edges: Array, closed: bool) -> Array:
     return places
 
 
+@compiled
+def summed(places: Array, weight: Array, count: int) -> Array:
+    """Return the sum of the weights at each of so many places, float64; twice as fast as np.bincount."""
+    sums = np.zeros(count)
+    for i in range(places.size):
+        sums[places[i]] += weight[i]
+    return sums
+
+
 def binned(keys: Array, edges: Array, *weights: Array, closed: bool = False) -> Array:
     """Sum weights by the number of edges below a key, or if `closed` not above it.
 
     edges (G,) are ascending; keys and weights (n,); returns (len(weights), G + 1).
     """
     places = places_of(keys, edges, closed)
-    return np.array([np.bincount(places, weight, minlength=len(edges) + 1) for weight in weights])
+    return np.array([summed(places, weight, len(edges) + 1) for weight in weights])
 
 
 def saturating_curve(
