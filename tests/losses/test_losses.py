@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 
 from conformask.arrays import Batch, Score
 from conformask.errors import InvalidArgumentError, MismatchError
@@ -17,7 +17,7 @@ from conformask.losses.of_images import around
 from conformask.losses.perceptual import Ssim
 from conformask.losses.window import Local, LocalShare, MaskedWindow
 from conformask.masks.critical import batch_curves, critical_lambdas, measured_curves
-from conformask.masks.families import Binary, family
+from conformask.masks.families import Binary, Power, Reciprocal, TrustedMean, WaterFilling, family
 from conformask.records.loss import read_loss
 from conformask.records.reading import Geometry
 from untyped import UNTYPED
@@ -350,6 +350,45 @@ def test_curves_of_local_are_those_of_its_masks(kappa):
         batch_curves(item, masks, used, grid), measured_curves(item, masks, used, grid), strict=True
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+FAMILIES = (
+    *(Reciprocal(), Power(), Power(10.0, 0.01, 0.0), TrustedMean(), WaterFilling(), WaterFilling(2.0)),
+    *(Binary(bounds) for bounds in ("largest", "total", "mean")),
+)
+
+
+@pytest.mark.parametrize("masks", FAMILIES, ids=repr)
+@pytest.mark.parametrize(
+    ("shape", "window"), [((5, 1, 40, 30), 5), ((2, 2, 7, 12, 9), (3, 4, 2)), ((2, 1, 4, 4), 9)]
+)
+def test_few_windows_decide_where_all_would(masks, shape, window):
+    """Curves are those of whole masks, critical lambdas the last to pass: smooth, tied, flat, no errors."""
+    generator = np.random.default_rng(0)
+    smooth = (0, 0, *(1.5,) * (len(shape) - 2))
+    score = gaussian_filter(generator.gamma(0.5, 0.2, shape), smooth).astype(np.float32)
+    y_hat = score * generator.random(shape, np.float32)
+    score[0], y_hat[-1] = score[0].round(2), 0
+    score, y_hat = torch.from_numpy(score), torch.from_numpy(y_hat)
+    if len(score) > 2:
+        score[2], y_hat[2] = 0.1, 0.3
+    used, y = MaskedWindow("l1", window), torch.zeros_like(y_hat)
+    item = Batch(("image",) * len(y), y, y_hat, y).with_score(Score(score))
+    grid = np.concatenate([[0.0], np.geomspace(1e-4, 10, 50), [10, np.inf]])
+    losses, sizes = batch_curves(item, masks, used, grid)
+    all_losses, all_sizes = measured_curves(item, masks, used, grid)
+    np.testing.assert_allclose(losses, all_losses, rtol=1e-6, atol=1e-15)
+    np.testing.assert_allclose(sizes, all_sizes, atol=1e-6)
+
+    def loss_at(lambdas):
+        mask = masks.apply(score, masks.level(score, torch.from_numpy(lambdas)))
+        return used.on(y, y_hat, None, mask.shape[1]).of(mask).numpy()
+
+    for threshold in (0.0, *np.quantile(all_losses, [0.2, 0.6]), 1.0):
+        lambdas = critical_lambdas(item, masks, used, grid, threshold)
+        assert (loss_at(lambdas) <= threshold * (1 + 1e-9)).all()
+        assert (np.isinf(lambdas) | (loss_at(lambdas * (1 + 3e-6) + 1e-36) > threshold)).all()
+        assert np.isinf(lambdas[-1]), "an image without errors needs no mask"
 
 
 @pytest.mark.parametrize("value", [torch.zeros(()), torch.full((4,), float("nan"))])

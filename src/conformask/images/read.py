@@ -390,7 +390,9 @@ def to_unit(array: Array, header: Header, reading: Reading, name: str) -> Image:
         values = _finite(block, name, reading)
         lowest = min(lowest, float(np.fmin.reduce(values, axis=None)))
         highest = max(highest, float(np.fmax.reduce(values, axis=None)))
-        inside = np.clip((values - low) / (high - low), 0, 1)
+        values -= low  # in place: it is a copy
+        values /= high - low
+        inside = values.clip(0, 1, out=values)
         part[...] = np.moveaxis(1 - inside if reading.inverted else inside, -1, 0)
     if reading.clip != "all":
         _check_inside(lowest, highest, (low, high), name, reading)

@@ -2,24 +2,31 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 from conformask.arrays import Array, ErrorMap, Images, PerImage, image_means, per_image
 from conformask.losses.window import sides_of
 from conformask.masks.families import Binary, Reciprocal, WaterFilling
-from conformask.masks.family import Family, largest_lambda
+from conformask.masks.family import LARGEST, SMALLEST, Family, largest_lambda
 from conformask.masks.kernels import compiled, pairs
 
 VALUES_A_CALL = 2**16
 """Number of values of masked images that a loss is given at once, to fit into a CPU cache."""
 ON_ACCELERATOR = 2**7
 """Factor on VALUES_A_CALL on an accelerator."""
+ROUNDING = 1e-6
+"""Relative rounding of masks and running sums, below which two means of windows count as equal."""
+FEW = 4
+"""Number of values of windows, for each pixel, that are summed as fast as all windows are by running sums."""
+PRECISION, ZOOM = 1e-6, 128
+"""Relative precision of the critical lambda of a window, and how many lambdas are tried at once for it."""
 SMALLEST_ERROR = 1e-6
 """Local mean errors below this are dimmed alike by the oracle for window losses."""
 
@@ -298,9 +305,30 @@ class WindowOfImages(LossOfImages):
 
     def of(self, mask: Images) -> PerImage:
         """Compute the loss of each image under its mask, float64; without a gradient."""
-        shown = (mask.detach().double() * self.error).cpu().numpy()
-        means = box_means(shown, tuple(map(min, self.sides, shown.shape[2:])))
+        means = self.means(mask)
         return torch.from_numpy(means.max(axis=tuple(range(1, means.ndim)))).to(mask.device)
+
+    def means(self, mask: Images) -> Array:
+        """Return the mean of mask * error in each window, (N, C, *windows) float64."""
+        shown = (mask.detach().double() * self.error).cpu().numpy()
+        return box_means(shown, tuple(map(min, self.sides, shown.shape[2:])))
+
+    def curve(
+        self, score: Images, family: Family, grid: Float[np.ndarray, "g"]
+    ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
+        """Compute (loss, mask size), float64; all windows are looked at for few of the lambdas."""
+        losses = np.array([windows.largest(grid) for windows in self._each_image(score, family)])
+        return losses, family.sizes(score, grid)
+
+    def critical_lambda(self, score: Images, family: Family, threshold: float) -> Float[Tensor, "n"]:
+        """Return the critical lambda to one part in 10^6 or nearer, see `NestedWindows.critical_lambda`."""
+        lambdas = [windows.critical_lambda(threshold) for windows in self._each_image(score, family)]
+        return torch.tensor(lambdas, dtype=torch.float64, device=score.device)
+
+    def _each_image(self, score: Images, family: Family) -> Iterator["NestedWindows"]:
+        for place in range(len(score)):
+            one = slice(place, place + 1)
+            yield NestedWindows(replace(self, error=self.error[one]), score[one], family)
 
     def take(self, places: Tensor) -> "WindowOfImages":
         """Return the loss on the images at these places."""
@@ -311,6 +339,101 @@ class WindowOfImages(LossOfImages):
         family, score = Reciprocal(epsilon=SMALLEST_ERROR), around(self.error, self.sides)
         lambdas = self.critical_lambda(score, family, threshold)
         return family.apply(score, family.level(score, lambdas))
+
+
+@dataclass(frozen=True)
+class NestedWindows:
+    """The windows of one image under nested masks, whose means of mask * error grow with lambda."""
+
+    loss: WindowOfImages
+    score: Images
+    family: Family
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """The sides of a window, at most those of the image."""
+        return tuple(map(min, self.loss.sides, self.score.shape[2:]))
+
+    def largest(self, grid: Float[np.ndarray, "g"]) -> Float[np.ndarray, "g"]:
+        """Return the largest mean of a window at each of ascending lambdas, float64.
+
+        Between two lambdas, only a window whose mean at the second is at least the largest at the first can
+        have the largest; and, as means grow no faster than a power of lambda, only one whose mean at the
+        first is at least that share of the largest at the second. Where these are few, no other is looked at.
+        """
+        losses, levels = np.empty(len(grid)), self._levels(grid)
+
+        def measured(place: int) -> Array:
+            means = self._means(levels[place : place + 1])
+            losses[place] = means.max()
+            return means
+
+        def between(first: int, of_first: Array, last: int, of_last: Array) -> None:
+            inside = slice(first + 1, last)
+            if last - first < 2:
+                return
+            least = losses[last] * (grid[first] / grid[last]) ** self.family.growth
+            may_be = (of_last >= losses[first] * (1 - ROUNDING)) & (of_first >= least * (1 - ROUNDING))
+            places = np.nonzero(may_be)
+            if len(places[0]) * math.prod(self.sides) * (last - first - 1) <= FEW * self.score.numel():
+                losses[inside] = self._means_at(places, levels[inside]).max(axis=1)
+                return
+            middle = (first + last) // 2
+            of_middle = measured(middle)
+            between(first, of_first, middle, of_middle)
+            between(middle, of_middle, last, of_last)
+
+        last = len(grid) - 1
+        between(0, measured(0), last, measured(last))
+        return losses
+
+    def critical_lambda(self, threshold: float) -> float:
+        """Return the largest lambda up to which all windows are within the threshold.
+
+        From above: the lambda with which the worst window is within it, that of the window which is worst
+        then, and so on, until none exceeds.
+        """
+        critical = math.inf
+        while True:
+            means = self._means(self._levels(np.array([critical])))
+            worst = np.unravel_index(means.argmax(), means.shape)
+            if means[worst] <= threshold * (1 + 1e-9):
+                return critical
+            before, critical = critical, self._critical_lambda_at(worst, threshold, critical)
+            if critical in (0, before):
+                return critical
+
+    def _critical_lambda_at(self, place: tuple[np.intp, ...], threshold: float, beyond: float) -> float:
+        """Return the largest lambda with which one window is within the threshold, below one that is not."""
+        places = tuple(np.array([each]) for each in place)
+        low, high = SMALLEST, min(beyond, LARGEST)
+        while high > low * (1 + PRECISION):
+            lambdas = np.geomspace(low, high, ZOOM)
+            is_within = self._means_at(places, self._levels(lambdas))[:, 0] <= threshold
+            if not is_within[0]:
+                return 0.0
+            if is_within.all():
+                return high
+            beyond_last = int(is_within.argmin())
+            low, high = lambdas[beyond_last - 1 : beyond_last + 1].tolist()
+        return low
+
+    def _levels(self, lambdas: Float[np.ndarray, "g"]) -> Float[Tensor, "g l"]:
+        return self.family.level(self.score, torch.from_numpy(lambdas).to(self.score.device)[None])[0]
+
+    def _means(self, level: Float[Tensor, "1 l"]) -> Array:
+        means: Array = self.loss.means(self.family.apply(self.score, level))[0]
+        return means
+
+    def _means_at(self, places: tuple[Array, ...], levels: Float[Tensor, "g l"]) -> Float[np.ndarray, "g k"]:
+        """Return the means of K windows, by their channel and first pixel, at each level."""
+        axes = tuple(range(1, 1 + len(self.sides)))
+        score, error = (
+            torch.from_numpy(sliding_window_view(each[0].cpu().numpy(), self.sides, axes)[places]).flatten(1)
+            for each in (self.score, self.loss.error)
+        )
+        masks = self.family.apply(score.expand(len(levels), 1, *score.shape), levels.cpu())
+        return np.asarray((masks[:, 0].double() * error).mean(dim=2))
 
 
 def box_means(values: Array, sides: tuple[int, ...]) -> Array:

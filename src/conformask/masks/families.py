@@ -128,6 +128,11 @@ class Power(Grey):
                 "powers of the score leave the range of floats)"
             )
 
+    @property
+    def growth(self) -> float:
+        """The power of lambda than which no mask value grows faster: gamma."""
+        return self.gamma
+
     def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g l"]:
         """Return lam * mean(score)^kappa, (N, 1) or (N, G, 1), float32, rounded down, on its device."""
         levels = rounded_down(spent(score, lam, self.kappa))

@@ -185,6 +185,11 @@ class Family(ABC):
         """The power of a factor on the score by which lambda has to grow to leave a mask as it is."""
         return 1.0
 
+    @property
+    def growth(self) -> float:
+        """The power of lambda than which no mask value grows faster; inf where none is known."""
+        return math.inf
+
     @abstractmethod
     def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g l"]:
         """Compute the level that apply needs from the whole image: (N, L), or (N, G, L)."""
