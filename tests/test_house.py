@@ -15,21 +15,21 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 47302,  # means over windows by a kernel, which is three times as fast
-    "lines of the heart": 26759,  # of that, all but the modules
+    "lines": 47432,  # windows that may be the worst, levels by one sort
+    "lines of the heart": 26887,  # of that, all but the modules
     "entries of the first level": 16,  # __main__, for python -m conformask
     "files": 176,
     "own imports of a file": 15,
     "own imports of all files": 1324,
     "getattr and hasattr": 27,
-    "lines of tests": 47002,  # means by a kernel and in a graph
+    "lines of tests": 47041,  # curves of windows beside those of whole masks
     "files of tests": 157,
 }
 ENTERED = {
     "files of calibrate": 46,  # counts with their nouns
     "functions of calibrate": 351,  # copies, thresholds, verbs that agree; levels by name
     "files of mask": 53,
-    "functions of mask": 466,  # images recognised without y, verbs that agree
+    "functions of mask": 468,  # levels of many lambdas and of one alike
 }
 REACH = """
 import os, sys, threading

@@ -15,7 +15,7 @@ import conformask
 from conformask.errors import MismatchError
 from conformask.masks.families import Binary, Power, Reciprocal, TrustedMean, WaterFilling
 from conformask.masks.family import Family
-from conformask.masks.kernels import LARGE, medians, places_of
+from conformask.masks.kernels import medians, places_of
 from conformask.records.record import Array
 
 SEEDS = range(5)
@@ -140,22 +140,23 @@ def test_newton_recovers_from_any_guess(exponent, misled):
     assert float(found[0]) == pytest.approx(root(1e-3 + score, error, exponent, threshold), rel=1e-8)
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("ties", [False, True])
-def test_an_image_too_large_to_copy(ties):
-    """Beyond LARGE pixels the kernel reads again instead of copying; the answer is that of a sort."""
+def test_levels_and_critical_lambdas_are_those_of_a_sort(ties):
     generator = np.random.default_rng(0)
-    score = generator.lognormal(-3, 1, LARGE + 100).astype(np.float32)
+    score = generator.lognormal(-3, 1, 100_000).astype(np.float32)
     if ties:
-        score[: LARGE // 2] = np.float32(0.05)
+        score[:50_000] = np.float32(0.05)
     order = np.sort(score.astype(np.float64))
     spent = order.cumsum()
     goal = 0.3 * spent[-1]
     boundary = order[np.searchsorted(spent, goal, side="right")]
     below, at = spent[np.searchsorted(order, boundary) - 1], boundary * (order == boundary).sum()
-    level = WaterFilling(1.0, kappa=0.0).level(images(score), torch.tensor([goal / score.size]).double())
+    family, budget = WaterFilling(1.0, kappa=0.0), goal / score.size
+    level = family.level(images(score), torch.tensor([budget]).double())
     assert float(level[0, 0]) == pytest.approx(boundary, rel=1e-6)
     assert float(level[0, 1]) == pytest.approx((goal - below) / at, abs=1e-5)
+    critical = family.critical_lambda(images(score), images(score), 1.0, budget)
+    assert float(critical) == pytest.approx(budget, rel=1e-9)
 
 
 @pytest.mark.parametrize("spread", [1.0, 1e-4, 0.0])

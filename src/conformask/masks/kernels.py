@@ -50,7 +50,7 @@ THIN = 16
 NEAR = 1e-6
 """Relative length of a Newton step that may be the last, so that `crossed` looks for pixels within it."""
 LARGE = 2**25
-"""Number of pixels above which an image is read again rather than copied in part, to save memory."""
+"""Number of pixels above which fewer of an image are used for a guess."""
 
 
 def compiled(function: Function) -> Function:
@@ -253,17 +253,6 @@ def beyond_tops(sums: Array, tops: Array, power: float, beyond: float) -> Array:
 
 
 @compiled
-def sum_at(keys: Array, weight: Array, key: int) -> tuple[float, int]:
-    """Return the weight of the pixels with this key, and their number."""
-    total, count = 0.0, 0
-    for i in range(keys.size):
-        if keys[i] == np.uint32(key):
-            total += weight[i]
-            count += 1
-    return total, count
-
-
-@compiled
 def sums_of(values: Array) -> Array:
     """Return the sums of the first 0 to n values (n,), float64 (n + 1,)."""
     sums, total = np.zeros(values.size + 1), 0.0
@@ -328,23 +317,6 @@ def filled_up_to(score: Array, budgets: Array, *, of_shown: bool) -> Array:
 
 
 @compiled
-def boundary_in_place(
-    keys: Array, weight: Array, digit: int, below: float, goal: float
-) -> tuple[int, float, float, int]:
-    """Return the key where the cumulative weight exceeds the goal, the weights below and at it, and a count.
-
-    The search starts at a bin of the first digit, below which the weight is `below`, and copies none, as they
-    may be too many. The count is the number of pixels with the key.
-    """
-    key = digit
-    for shift, bits in DIGITS[1:]:
-        digit, below = crossing(histogram_within(keys, weight, shift, bits, key), below, goal)
-        key = (key << bits) | digit
-    at, count = sum_at(keys, weight, key)
-    return key, below, at, count
-
-
-@compiled
 def boundary(score: Array, weight: Array, goal: float) -> tuple[float, float, int]:
     """Fill pixels in order of score until their weight is the goal; by radix selection, without a sort.
 
@@ -356,16 +328,12 @@ def boundary(score: Array, weight: Array, goal: float) -> tuple[float, float, in
     if sums.sum() <= goal * (1 + NOISE):
         return np.inf, 0.0, 0
     digit, below = crossing(sums, 0.0, goal)
-    if keys.size > LARGE:
-        key, below, at, count = boundary_in_place(keys, weight, digit, below, goal)
-    else:
-        keys, weight = members(keys, weight, *DIGITS[0], digit)
-        for shift, bits in DIGITS[1:]:
-            digit, below = crossing(histogram(keys, weight, shift, bits), below, goal)
-            keys, weight = members(keys, weight, shift, bits, digit)
-        key, at, count = int(keys[0]), sum_below(weight, np.inf), keys.size
-    pivot = np.float64(np.array([key], dtype=np.uint32).view(np.float32)[0])
-    return pivot, min(1.0, max(0.0, (goal - below) / at)), count
+    keys, weight = members(keys, weight, *DIGITS[0], digit)
+    for shift, bits in DIGITS[1:]:
+        digit, below = crossing(histogram(keys, weight, shift, bits), below, goal)
+        keys, weight = members(keys, weight, shift, bits, digit)
+    fraction = min(1.0, max(0.0, (goal - below) / sum_below(weight, np.inf)))
+    return np.float64(keys.view(np.float32)[0]), fraction, keys.size
 
 
 def selection(score: Array, weight: Array, goal: float) -> tuple[float, float, float, float]:

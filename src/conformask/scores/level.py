@@ -252,35 +252,25 @@ FARTHEST = math.log(1000)
 """Most that a logarithm may differ from the median: that of an image whose score is 0 is near -80."""
 
 
-def quarters_of(item: Batch, loss: Loss) -> Batch | None:
-    """Return the quarters of images along their last two axes, by the score of the whole images, as a batch.
+def quarters_of(item: Batch, loss: Loss) -> Iterator[Batch]:
+    """Yield the quarters of images along their last two axes, by the score of the whole images.
 
-    There is none where a quarter would be too small, or where the loss is not one of the errors of pixels.
+    There are none where a quarter would be too small, or where the loss is not one of the errors of pixels.
     """
     sides = [side // 2 for side in item.y_hat.shape[-2:]]
     of_pixels = loss.error_map is not None and not loss.subtracts_noise
     if item.y_hat.ndim < 4 or min(sides) < SIDE or not of_pixels:
-        return None
-    images = {
-        "x": resized(item.x, item.y_hat),
-        "y_hat": item.y_hat,
-        "y": item.truth(),
-        "score": item.score.map,
-    }
-    images |= {name: layer for name, layer in item.layers.items() if name == "region"}
-    quarters = []
+        return
+    x = resized(item.x, item.y_hat)
     for starts in product((0, 1), repeat=2):
         corner = zip(starts, sides, strict=True)
         index = window_index(tuple(slice(start * side, (start + 1) * side) for start, side in corner))
-        quarter = {name: each[index] for name, each in images.items()}
-        if "region" not in quarter or bool((quarter["region"] > 0).flatten(1).any(dim=1).all()):
-            quarters.append(quarter)
-    if not quarters:
-        return None
-    parts = {name: torch.cat([quarter[name] for quarter in quarters]) for name in images}
-    region = {name: parts[name] for name in parts if name == "region"}
-    batch = Batch(item.names * len(quarters), parts["x"], parts["y_hat"], parts["y"], region)
-    return batch.with_score(Score(parts["score"]))
+        y, region = (None if each is None else each[index] for each in (item.y, item.layers.get("region")))
+        if region is not None and not bool((region > 0).flatten(1).any(dim=1).all()):
+            continue
+        layers = {} if region is None else {"region": region}
+        quarter = replace(item, x=x[index], y_hat=item.y_hat[index], y=y, layers=layers, known_loss=None)
+        yield quarter.with_score(Score(item.score.map[index]))
 
 
 def level_features_of(item: Batch) -> Float[np.ndarray, "n f"]:

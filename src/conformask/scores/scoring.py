@@ -103,8 +103,7 @@ def selection_record(
         if not levels:
             continue
         features.append(level_features_of(item))
-        quarter = quarters_of(item, loss) if sum(map(len, features)) <= QUARTERED else None
-        if quarter is not None:
+        for quarter in quarters_of(item, loss) if sum(map(len, features)) <= QUARTERED else ():
             columns = {"names": np.array(quarter.names), "features": level_features_of(quarter)}
             for family in families:
                 losses, size = batch_curves(quarter, family, loss, grids[family.name])

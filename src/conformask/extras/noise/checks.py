@@ -354,16 +354,10 @@ def drift(b: Array, c: Array) -> Drift:
     means = _block_means(b, c)
     if means is None:
         return Drift(1.0, math.inf, 1.0, math.inf)
-    centre = means.mean(axis=1)
-    deviations = means - centre[:, None]
-    parts = np.array_split(deviations, PARTS, axis=1)
-    rest = means.shape[1] - np.array([[part.shape[1]] for part in parts])
-    left_out = -np.stack([part.sum(axis=1) for part in parts]) / rest
-    products = deviations @ deviations.T - np.stack([part @ part.T for part in parts])
-    spreads = products / rest[..., None] - left_out[:, :, None] * left_out[:, None]
-    gain, level = np.exp(_log_gain_and_level(np.cov(means), centre)).tolist()
-    errors = math.sqrt(PARTS - 1) * _log_gain_and_level(spreads, centre + left_out).std(axis=0)
-    gain_error, level_error = errors.tolist()
+    parts = np.array_split(np.arange(means.shape[1]), PARTS)
+    left_out = np.stack([_log_gain_and_level(np.delete(means, part, axis=1)) for part in parts])
+    gain, level = np.exp(_log_gain_and_level(means)).tolist()
+    gain_error, level_error = (math.sqrt(PARTS - 1) * left_out.std(axis=0)).tolist()
     shown = _show_gain(means)
     return Drift(gain if shown else 1.0, gain_error if shown else math.inf, level, level_error)
 
@@ -373,7 +367,7 @@ def gain_of(b: Array, c: Array) -> float:
     means = _block_means(b, c)
     if means is None or not _show_gain(means):
         return 1.0
-    return float(np.exp(_log_gain_and_level(np.cov(means), means.mean(axis=1)))[0])
+    return float(np.exp(_log_gain_and_level(means))[0])
 
 
 def without_drift(b: Array, c: Array, gain: float) -> Array:
@@ -478,14 +472,11 @@ def _show_gain(means: Array) -> bool:
     return bool(along >= LONG * across)
 
 
-def _log_gain_and_level(spreads: Array, centres: Array) -> Array:
-    """Return the logs of the slope of c on b, and of the ratio of their means, (*n, 2).
-
-    Spreads (*n, 2, 2) are covariances of b and c, up to a factor; centres (*n, 2) are their means.
-    """
-    across, along = np.moveaxis(np.linalg.eigh(spreads)[1][..., -1], -1, 0)
-    gains = np.divide(along, across, out=np.ones_like(along), where=across * along > 0)
-    return np.stack([np.log(gains), np.log(centres[..., 1] / centres[..., 0])], axis=-1)
+def _log_gain_and_level(means: Array) -> Array:
+    """Return the logs of the slope of c on b, and of the ratio of their means."""
+    across, along = np.linalg.eigh(np.cov(means))[1][:, -1]
+    gain = along / across if across * along > 0 else 1.0
+    return np.asarray(np.log([gain, means[1].mean() / means[0].mean()]))
 
 
 def _at_offsets(one: Array, other: Array) -> Array:
@@ -511,6 +502,8 @@ def _correlated(one: Array, other: Array) -> SharedNoise | None:
 
 def _reduced(image: Array, shape: tuple[int, ...]) -> Array:
     """Return the means of the pixels that make one of an image with a smaller shape."""
+    if image.shape == shape:
+        return image
     lengths = zip(image.shape, shape, strict=True)
     parts = [part for large, small in lengths for part in (small, large // small)]
     return np.asarray(image.reshape(parts).mean(axis=tuple(range(1, len(parts), 2))))
