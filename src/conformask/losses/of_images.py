@@ -21,8 +21,8 @@ VALUES_A_CALL = 2**16
 """Number of values of masked images that a loss is given at once, to fit into a CPU cache."""
 ON_ACCELERATOR = 2**7
 """Factor on VALUES_A_CALL on an accelerator."""
-ROUNDING = 1e-6
-"""Relative rounding of masks and running sums, below which two means of windows count as equal."""
+ROUNDING, ROUNDING_OF_SUMS = 1e-6, 1e-9
+"""Relative rounding of float32 masks and of running sums, within which two means of windows count as equal."""
 FEW = 4
 """Number of values of windows, for each pixel, that are summed as fast as all windows are by running sums."""
 PRECISION, ZOOM = 1e-6, 128
@@ -397,7 +397,7 @@ class NestedWindows:
         while True:
             means = self._means(self._levels(np.array([critical])))
             worst = np.unravel_index(means.argmax(), means.shape)
-            if means[worst] <= threshold * (1 + 1e-9):
+            if means[worst] <= threshold * (1 + ROUNDING_OF_SUMS):
                 return critical
             before, critical = critical, self._critical_lambda_at(worst, threshold, critical)
             if critical in (0, before):
