@@ -22,7 +22,7 @@ VALUES_A_CALL = 2**16
 ON_ACCELERATOR = 2**7
 """Factor on VALUES_A_CALL on an accelerator."""
 ROUNDING, ROUNDING_OF_SUMS = 1e-6, 1e-9
-"""Relative rounding of float32 masks and of running sums, within which two means of windows count as equal."""
+"""Relative rounding of float32 masks and of running sums, within which means of windows count as equal."""
 FEW = 4
 """Number of values of windows, for each pixel, that are summed as fast as all windows are by running sums."""
 PRECISION, ZOOM = 1e-6, 128
