@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 47432,  # windows that may be the worst, levels by one sort
+    "lines": 47429,  # windows that may be the worst, levels by one sort
     "lines of the heart": 26887,  # of that, all but the modules
     "entries of the first level": 16,  # __main__, for python -m conformask
     "files": 176,

@@ -140,12 +140,13 @@ def test_newton_recovers_from_any_guess(exponent, misled):
     assert float(found[0]) == pytest.approx(root(1e-3 + score, error, exponent, threshold), rel=1e-8)
 
 
+@pytest.mark.parametrize("n", [100_000, pytest.param(2**25 + 100, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("ties", [False, True])
-def test_levels_and_critical_lambdas_are_those_of_a_sort(ties):
+def test_levels_and_critical_lambdas_are_those_of_a_sort(ties, n):
     generator = np.random.default_rng(0)
-    score = generator.lognormal(-3, 1, 100_000).astype(np.float32)
+    score = generator.lognormal(-3, 1, n).astype(np.float32)
     if ties:
-        score[:50_000] = np.float32(0.05)
+        score[: n // 2] = np.float32(0.05)
     order = np.sort(score.astype(np.float64))
     spent = order.cumsum()
     goal = 0.3 * spent[-1]

@@ -308,10 +308,14 @@ class WindowOfImages(LossOfImages):
         means = self.means(mask)
         return torch.from_numpy(means.max(axis=tuple(range(1, means.ndim)))).to(mask.device)
 
+    @property
+    def inside(self) -> tuple[int, ...]:
+        """The sides of a window, at most those of the image."""
+        return tuple(map(min, self.sides, self.error.shape[2:]))
+
     def means(self, mask: Images) -> Array:
         """Return the mean of mask * error in each window, (N, C, *windows) float64."""
-        shown = (mask.detach().double() * self.error).cpu().numpy()
-        return box_means(shown, tuple(map(min, self.sides, shown.shape[2:])))
+        return box_means((mask.detach().double() * self.error).cpu().numpy(), self.inside)
 
     def curve(
         self, score: Images, family: Family, grid: Float[np.ndarray, "g"]
@@ -326,9 +330,9 @@ class WindowOfImages(LossOfImages):
         return torch.tensor(lambdas, dtype=torch.float64, device=score.device)
 
     def _each_image(self, score: Images, family: Family) -> Iterator["NestedWindows"]:
-        for place in range(len(score)):
-            one = slice(place, place + 1)
-            yield NestedWindows(replace(self, error=self.error[one]), score[one], family)
+        errors, scores = (torch.split(each.cpu(), 1) for each in (self.error, score))
+        for of_image, score_of_image in zip(errors, scores, strict=True):
+            yield NestedWindows(replace(self, error=of_image), score_of_image, family)
 
     def take(self, places: Tensor) -> "WindowOfImages":
         """Return the loss on the images at these places."""
@@ -343,16 +347,11 @@ class WindowOfImages(LossOfImages):
 
 @dataclass(frozen=True)
 class NestedWindows:
-    """The windows of one image under nested masks, whose means of mask * error grow with lambda."""
+    """The windows of one image under nested masks, with which means of mask * error grow; on the CPU."""
 
     loss: WindowOfImages
     score: Images
     family: Family
-
-    @property
-    def sides(self) -> tuple[int, ...]:
-        """The sides of a window, at most those of the image."""
-        return tuple(map(min, self.loss.sides, self.score.shape[2:]))
 
     def largest(self, grid: Float[np.ndarray, "g"]) -> Float[np.ndarray, "g"]:
         """Return the largest mean of a window at each of ascending lambdas, float64.
@@ -375,7 +374,7 @@ class NestedWindows:
             least = losses[last] * (grid[first] / grid[last]) ** self.family.growth
             may_be = (of_last >= losses[first] * (1 - ROUNDING)) & (of_first >= least * (1 - ROUNDING))
             places = np.nonzero(may_be)
-            if len(places[0]) * math.prod(self.sides) * (last - first - 1) <= FEW * self.score.numel():
+            if len(places[0]) * math.prod(self.loss.inside) * (last - first - 1) <= FEW * self.score.numel():
                 losses[inside] = self._means_at(places, levels[inside]).max(axis=1)
                 return
             middle = (first + last) // 2
@@ -419,7 +418,7 @@ class NestedWindows:
         return low
 
     def _levels(self, lambdas: Float[np.ndarray, "g"]) -> Float[Tensor, "g l"]:
-        return self.family.level(self.score, torch.from_numpy(lambdas).to(self.score.device)[None])[0]
+        return self.family.level(self.score, torch.from_numpy(lambdas)[None])[0]
 
     def _means(self, level: Float[Tensor, "1 l"]) -> Array:
         means: Array = self.loss.means(self.family.apply(self.score, level))[0]
@@ -427,12 +426,12 @@ class NestedWindows:
 
     def _means_at(self, places: tuple[Array, ...], levels: Float[Tensor, "g l"]) -> Float[np.ndarray, "g k"]:
         """Return the means of K windows, by their channel and first pixel, at each level."""
-        axes = tuple(range(1, 1 + len(self.sides)))
+        sides, axes = self.loss.inside, tuple(range(1, self.score.ndim - 1))
         score, error = (
-            torch.from_numpy(sliding_window_view(each[0].cpu().numpy(), self.sides, axes)[places]).flatten(1)
+            torch.from_numpy(sliding_window_view(each[0].numpy(), sides, axes)[places]).flatten(1)
             for each in (self.score, self.loss.error)
         )
-        masks = self.family.apply(score.expand(len(levels), 1, *score.shape), levels.cpu())
+        masks = self.family.apply(score.expand(len(levels), 1, *score.shape), levels)
         return np.asarray((masks[:, 0].double() * error).mean(dim=2))
 
 
