@@ -105,10 +105,20 @@ def test_ssim_and_its_gradient_are_torchmetrics_at_any_size(shape):
     ours, theirs = (b.clone().requires_grad_() for _ in range(2))
     value = distance("ssim")(a, ours)
     expected = 1 - structural_similarity_index_measure(theirs, a, data_range=1.0, reduction="none")
-    torch.testing.assert_close(value, expected.reshape(-1), rtol=1e-5, atol=1e-6)
+    for each in (value, distance("ssim")(a, b)):
+        torch.testing.assert_close(each, expected.reshape(-1), rtol=1e-5, atol=1e-6)
     value.sum().backward()
     expected.sum().backward()
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(20, 30), (12, 13, 14)])
+def test_ssim_of_equal_images_is_exactly_one(size):
+    generator = torch.Generator().manual_seed(0)
+    flat = torch.rand(20, 1, *[1] * len(size), generator=generator).expand(-1, -1, *size)
+    for images in (flat, torch.rand(20, 1, *size, generator=generator)):
+        assert Ssim()(images, images.clone()).eq(0).all()
+        assert Ssim()(images.clone().requires_grad_(), images).eq(0).all()
 
 
 def test_ssim_is_not_monotone():

@@ -21,6 +21,7 @@ from conformask.promises.order import (
     smallest_marginal_set,
     smallest_set,
 )
+from conformask.promises.promise import Promise
 
 
 def test_marginal_ranks_against_fractions():
@@ -89,6 +90,15 @@ def test_smallest_sets_are_where_ranks_begin():
             n = smallest_binomial_set(confidence, delta)
             assert binomial_rank(n, confidence, delta) >= 1
             assert n == 1 or binomial_rank(n - 1, confidence, delta) == 0
+
+
+@pytest.mark.parametrize("guarantee", ["marginal", "pac", "simultaneous"])
+def test_smallest_sets_of_ranks(guarantee):
+    for confidence, ranks in ((0.5, (1, 2, 3, 20)), (0.9, (1, 2, 10)), (0.97, (1, 3))):
+        procedure = Promise(guarantee, confidence).procedure
+        for rank in ranks:
+            n = procedure.smallest_of_rank(rank)
+            assert procedure.rank(n) >= rank > (procedure.rank(n - 1) if n > 1 else 0)
 
 
 def test_smallest_set_bisects():

@@ -91,7 +91,8 @@ def _losses(loss: LossOfImages, masks: Tensor, indices: Tensor) -> Tensor:
     # many lambdas open a mask wholly; its loss is measured once, as a perceptual distance is slow
     is_open = masks.flatten(1).amin(dim=1) == 1
     if not bool(is_open.any()):
-        return loss.take(indices).of(masks).double()
+        of_masks = loss if len(masks) == len(loss.images) else loss.take(indices)  # one mask of each
+        return of_masks.of(masks).double()
     losses = torch.empty(len(masks), dtype=torch.float64, device=masks.device)
     if not bool(is_open.all()):
         losses[~is_open] = loss.take(indices[~is_open]).of(masks[~is_open]).double()

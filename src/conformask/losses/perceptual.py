@@ -11,15 +11,17 @@ from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, interpolate
+from torch.nn.functional import conv2d, interpolate, pad
 
-from conformask.arrays import Images, PerImage, full_precision, image_means
+from conformask.arrays import Array, Images, PerImage, full_precision, image_means
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, chosen
 from conformask.extensions import pip_install
+from conformask.masks.kernels import compiled
 from conformask.records.names import DISTANCES
 
 
@@ -231,14 +233,16 @@ def _network(net: str, path: Path, device: torch.device) -> nn.Module:
         return LpipsNetwork(taps, weights).float().eval().requires_grad_(False).to(device)
 
 
+Number = TypeVar("Number", float, Tensor)
 WINDOW = 11
 """Side of the Gaussian window in pixels, and the shortest side of an image."""
 SIGMA = 1.5
 """Standard deviation of the Gaussian window, in pixels."""
+_GAUSSIAN = np.exp(-(((np.arange(WINDOW) - WINDOW // 2) / SIGMA) ** 2) / 2)
+WEIGHTS = (_GAUSSIAN / _GAUSSIAN.sum()).astype(np.float32)
+"""The window along an axis."""
 C1, C2 = 0.01**2, 0.03**2
 """Constants added to numerators and denominators, as published."""
-LARGEST_DENSE = 512
-"""Longest side, in pixels, along which the window is applied as a dense matrix."""
 
 
 @dataclass(frozen=True)
@@ -262,43 +266,83 @@ class Ssim:
         return 1 - _similarity(y, y_hat)[1]
 
 
-def _similarity(a: Images, b: Images) -> tuple[Tensor, Tensor]:
+def _similarity(a: Images, b: Images) -> tuple[PerImage, Images]:
+    """Return SSIM of each image, and at each pixel; images are reflected at their ends."""
     check_size("ssim", a, WINDOW)
-    dense = max(a.shape[2:]) <= LARGEST_DENSE
-    with full_precision(a):
-        value, full = (_by_matrices if dense else _by_torchmetrics)(a.float(), b.float())
-    return value.reshape(len(a)), full.reshape(a.shape)
-
-
-def _by_torchmetrics(a: Images, b: Images) -> tuple[Tensor, Tensor]:
-    from torchmetrics.functional.image import structural_similarity_index_measure  # takes seconds
-
-    value, full = structural_similarity_index_measure(
-        a, b, sigma=SIGMA, reduction="none", data_range=1.0, return_full_image=True
-    )
-    return value, full
-
-
-def _by_matrices(a: Images, b: Images) -> tuple[Tensor, Tensor]:
-    """Compute the numbers of _by_torchmetrics much faster, as matrix products of a separable window."""
-    smooth = torch.cat((a, b, a * a, b * b, a * b))
-    for axis, side in enumerate(a.shape[2:], start=2):
-        smooth = (smooth.movedim(axis, -1) @ _window(side, a.device).T).movedim(-1, axis)
-    mean_a, mean_b, aa, bb, ab = smooth.chunk(5)
-    variances = (aa - mean_a**2).clamp(min=0) + (bb - mean_b**2).clamp(min=0)
-    covariance = ab - mean_a * mean_b
-    luminance = (2 * mean_a * mean_b + C1) / (mean_a**2 + mean_b**2 + C1)
-    full = luminance * (2 * covariance + C2) / (variances + C2)
+    a, b = a.float(), b.float()
+    if a.ndim == 4 and a.device.type == "cpu" and not (a.requires_grad or b.requires_grad):
+        planes = [each.flatten(0, 1).contiguous().numpy() for each in (a, b)]
+        full = torch.from_numpy(_of_planes(planes[0], planes[1], WEIGHTS)).view(a.shape)
+    else:
+        full = _of_means(*map(_smooth, (a, b, a * b, (a - b) ** 2)))
     return image_means(full), full
 
 
-@cache
-def _window(side: int, device: torch.device) -> Tensor:
-    """Return the Gaussian window along a side, reflected at its ends, as a matrix (side, side)."""
-    with torch.inference_mode(False):
-        offsets = torch.arange(WINDOW) - WINDOW // 2
-        weights = torch.exp(-((offsets / SIGMA) ** 2) / 2)
-        places = (torch.arange(side)[:, None] + offsets).abs()
-        places = side - 1 - (side - 1 - places).abs()
-        matrix = torch.zeros(side, side)
-        return matrix.scatter_add_(1, places, (weights / weights.sum()).expand(side, -1)).to(device)
+def _of_means(mean_a: Number, mean_b: Number, products: Number, squares: Number) -> Number:
+    """Return SSIM by the means of a, b, a b and (a - b)^2 in a window.
+
+    a^2 + b^2 = 2 a b + (a - b)^2, of means and of variances alike: of equal images, SSIM is exactly 1.
+    """
+    product, square = mean_a * mean_b, (mean_a - mean_b) ** 2
+    luminance, covariance, rest = 2 * product + C1, 2 * (products - product) + C2, squares - square
+    # no variance is negative but by rounding
+    return luminance / (luminance + square) * covariance / (covariance + (rest + abs(rest)) / 2)
+
+
+def _smooth(images: Images) -> Images:
+    """Average over the window around each pixel, in operations that have a gradient."""
+    for axis in range(2, images.ndim):
+        before, after = (0, 0) * (axis - 2), (0, 0) * (images.ndim - 1 - axis)
+        around = pad(images, (*after, WINDOW // 2, WINDOW // 2, *before), mode="reflect")
+        parts = [around.narrow(axis, at, images.shape[axis]) for at in range(WINDOW)]
+        images = parts[0] * float(WEIGHTS[0])
+        for part, weight in zip(parts[1:], WEIGHTS[1:], strict=True):
+            images = images + part * float(weight)
+    return images
+
+
+_of_numbers = compiled(_of_means)
+
+
+@compiled
+def _of_planes(a: Array, b: Array, weights: Array) -> Array:
+    """Return SSIM at each pixel of planes (N, H, W), in one pass: many times faster."""
+    n, height, width = a.shape
+    half, full = weights.size // 2, np.empty_like(a)
+    # of a row, averaged down the columns: a, b, a b and (a - b)^2; then along the row, too
+    columns, means = np.empty((4, width + 2 * half), a.dtype), np.empty((4, width), a.dtype)
+    for k in range(n):
+        for i in range(height):
+            columns[:] = 0
+            for at in range(weights.size):
+                row, weight = abs(i + at - half), weights[at]
+                row = min(row, 2 * (height - 1) - row)
+                of_a, of_b = a[k, row], b[k, row]
+                for j in range(width):
+                    value_a, value_b = of_a[j], of_b[j]
+                    columns[0, half + j] += weight * value_a
+                    columns[1, half + j] += weight * value_b
+                    columns[2, half + j] += weight * (value_a * value_b)
+                    columns[3, half + j] += weight * (value_a - value_b) ** 2
+            for place in range(4):
+                column = columns[place]
+                for j in range(half):
+                    column[j], column[half + width + j] = column[2 * half - j], column[half + width - 2 - j]
+                means[place] = 0
+                for at in range(weights.size):
+                    _add(means[place], column[at:], weights[at])
+            _set_similarity(full[k, i], means)
+    return full
+
+
+# in functions of their own, loops over a row are vectorised
+@compiled
+def _add(total: Array, row: Array, weight: float) -> None:
+    for j in range(total.size):
+        total[j] += weight * row[j]
+
+
+@compiled
+def _set_similarity(row: Array, means: Array) -> None:
+    for j in range(row.size):
+        row[j] = _of_numbers(means[0, j], means[1, j], means[2, j], means[3, j])

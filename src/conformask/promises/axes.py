@@ -24,7 +24,6 @@ from conformask.promises.order import (
     pointwise_delta,
     smallest_binomial_set,
     smallest_marginal_set,
-    smallest_set,
 )
 from conformask.records.record import Array
 
@@ -199,9 +198,9 @@ class Marginal:
         """Return j = floor((1 - confidence)(n + 1))."""
         return marginal_rank(n, confidence)
 
-    def smallest_set(self, confidence: float) -> int:
-        """Return confidence / (1 - confidence), rounded up."""
-        return smallest_marginal_set(confidence)
+    def smallest_set(self, confidence: float, rank: int = 1) -> int:
+        """Return rank / (1 - confidence) - 1, rounded up."""
+        return smallest_marginal_set(confidence, rank)
 
 
 @dataclass(frozen=True)
@@ -225,9 +224,9 @@ class TrainingConditional:
         """Return j = max{ j : P(Bin(n, 1 - confidence) <= j - 1) <= delta }."""
         return binomial_rank(n, confidence, self.delta)
 
-    def smallest_set(self, confidence: float) -> int:
-        """Return the smallest n with confidence^n <= delta."""
-        return smallest_binomial_set(confidence, self.delta)
+    def smallest_set(self, confidence: float, rank: int = 1) -> int:
+        """Return the smallest n with this rank; for 1, confidence^n <= delta."""
+        return smallest_binomial_set(confidence, self.delta, rank)
 
 
 @dataclass(frozen=True)
@@ -257,12 +256,21 @@ class Simultaneous:
 
     def rank(self, n: int, confidence: float) -> int:
         """Return the rank at this confidence, from the band for all confidences and thresholds."""
-        n_declared = max(len(self.thresholds), THRESHOLDS)
-        return binomial_rank(n, confidence, pointwise_delta(n, self.delta / n_declared))
+        return binomial_rank(n, confidence, self._pointwise_delta(n))
 
-    def smallest_set(self, confidence: float) -> int:
-        """Return the smallest n whose rank is at least 1."""
-        return smallest_set(lambda n: self.rank(n, confidence) >= 1)
+    def _pointwise_delta(self, n: int) -> float:
+        return pointwise_delta(n, self.delta / max(len(self.thresholds), THRESHOLDS))
+
+    def smallest_set(self, confidence: float, rank: int = 1) -> int:
+        """Return the smallest n with this rank.
+
+        The delta of a single rank falls slowly with n and takes long: the n that would suffice with the delta
+        of a smaller n is never too large, and is taken next, until it suffices with its own.
+        """
+        n, next_n = 0, 1
+        while next_n > n:
+            n, next_n = next_n, smallest_binomial_set(confidence, self._pointwise_delta(next_n), rank)
+        return n
 
     def fit_on_selection(self, selection: CalibrationData) -> "Simultaneous":
         """Declare this threshold and others, from a tenth of the least unmasked loss to the largest."""

@@ -260,9 +260,9 @@ def marginal_rank(n: int, confidence: float) -> int:
     return min(n, math.floor((1 - confidence) * (n + 1) + ROUNDING))
 
 
-def smallest_marginal_set(confidence: float) -> int:
-    """Return the smallest n whose marginal rank is at least 1: n >= confidence / (1 - confidence)."""
-    return max(1, math.ceil((1 - ROUNDING) / (1 - confidence)) - 1)
+def smallest_marginal_set(confidence: float, rank: int = 1) -> int:
+    """Return the smallest n whose marginal rank is at least this: n + 1 >= rank / (1 - confidence)."""
+    return max(rank, math.ceil((rank - ROUNDING) / (1 - confidence)) - 1)
 
 
 def binomial_rank(n: int, confidence: float, delta: float) -> int:
@@ -272,8 +272,10 @@ def binomial_rank(n: int, confidence: float, delta: float) -> int:
     return successes if exceeds else successes + 1
 
 
-def smallest_binomial_set(confidence: float, delta: float) -> int:
-    """Return the smallest n whose binomial rank is at least 1: confidence^n <= delta."""
+def smallest_binomial_set(confidence: float, delta: float, rank: int = 1) -> int:
+    """Return the smallest n whose binomial rank is at least this; for 1, confidence^n <= delta."""
+    if rank > 1:
+        return smallest_set(lambda n: binomial_rank(n, confidence, delta) >= rank)
     return max(1, math.ceil((math.log(delta) + ROUNDING) / math.log(confidence)))
 
 

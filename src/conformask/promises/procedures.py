@@ -130,6 +130,10 @@ class Procedure(ABC):
         """
         return None
 
+    def smallest_of_rank(self, rank: int) -> int | None:
+        """Return the smallest number of units with this rank; None where there are no ranks."""
+        return None
+
     @abstractmethod
     def rule(self, evidence: CalibrationData) -> Rule:
         """Return the rule; it is void, and masks everything, where the promise cannot be given."""
@@ -286,6 +290,10 @@ class SplitConformal(Procedure):
         """Return the smallest n whose rank is at least 1."""
         return self.certainty.smallest_set(self.confidence)
 
+    def smallest_of_rank(self, rank: int) -> int:
+        """Return the smallest n whose j is at least this."""
+        return self.certainty.smallest_set(self.confidence, rank)
+
     def rank(self, n: int) -> int:
         """Return j; 0 is none."""
         return self.certainty.rank(n, self.confidence)
@@ -406,6 +414,10 @@ class PerGroup(_OfUnits):
     def rank(self, n: int) -> int | None:
         """Return the rank among n units."""
         return self.inner.rank(n)
+
+    def smallest_of_rank(self, rank: int) -> int | None:
+        """Return the smallest number of units with this rank."""
+        return self.inner.smallest_of_rank(rank)
 
     def rule(self, evidence: CalibrationData) -> Rule:
         """Return the rule for the units."""

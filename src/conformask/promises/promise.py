@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from conformask.background import tracked
 from conformask.errors import InvalidArgumentError, chosen
 from conformask.promises.axes import (
     Adaptive,
@@ -22,7 +23,7 @@ from conformask.promises.axes import (
     Unit,
     Weighted,
 )
-from conformask.promises.order import CalibrationData, coverage_range, smallest_set
+from conformask.promises.order import CalibrationData, coverage_range
 from conformask.promises.procedures import Axes, Procedure, procedure_for
 from conformask.promises.rules import Rule
 from conformask.records import names
@@ -338,17 +339,12 @@ def plan(
     promise: Promise, threshold: float | None = None, upper_bound: float | None = None, n: int | None = None
 ) -> CalibrationPlan:
     """Return the smallest calibration set, and coverage for it and larger ones (or for n)."""
-
-    def smallest_with(rank: int) -> int:
-        return smallest_set(lambda size: (promise.rank(size) or 0) >= rank)
-
     smallest_size = promise.smallest_calibration_set(threshold, upper_bound)
     if n is not None:
         sizes = [n]
-    elif promise.rank(smallest_size) is None:
-        sizes = [smallest_size * factor for factor in SIZES]
     else:  # between the smallest sizes with these ranks more is hidden, until the rank rises
-        sizes = [smallest_with(rank) for rank in SIZES]
+        ranks = tracked(SIZES, "planning", len(SIZES))
+        sizes = [promise.procedure.smallest_of_rank(rank) or smallest_size * rank for rank in ranks]
     prospects = tuple(
         Prospect(size, None if size < smallest_size else coverage_range(size, promise.rank(size)))
         for size in sizes
