@@ -186,6 +186,12 @@ def test_missing_torchvision(monkeypatch):
         used(Y, Y_HAT)
 
 
+def test_missing_torchmetrics(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torchmetrics", None)
+    with pytest.raises(InvalidArgumentError, match=re.escape(f"torchmetrics: {pip_install('perceptual')}")):
+        packaged("lpips", "lpips_models/squeeze.pth")
+
+
 class Malicious:
     """Makes a folder when it is unpickled."""
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, TypeVar
@@ -92,7 +92,10 @@ def features(name: str, backbone: Backbone, path: Path) -> nn.Sequential:
 
 def packaged(name: str, file: str) -> dict[str, Tensor]:
     """Load the few weights that torchmetrics ships with a distance, as tensors on the CPU."""
-    path = Path(str(files("torchmetrics.functional.image"))) / file
+    torchmetrics = find_spec("torchmetrics")  # not imported, which takes seconds
+    if torchmetrics is None or torchmetrics.origin is None:
+        raise InvalidArgumentError(f"distance {name!r} needs torchmetrics: {pip_install('perceptual')}")
+    path = Path(torchmetrics.origin).parent / "functional" / "image" / file
     if not path.is_file():
         raise MissingFileError(f"{name} needs {path}: pip install 'torchmetrics>=1.7'")
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
@@ -271,8 +274,8 @@ def _similarity(a: Images, b: Images) -> tuple[PerImage, Images]:
     check_size("ssim", a, WINDOW)
     a, b = a.float(), b.float()
     if a.ndim == 4 and a.device.type == "cpu" and not (a.requires_grad or b.requires_grad):
-        planes = [each.flatten(0, 1).contiguous().numpy() for each in (a, b)]
-        full = torch.from_numpy(_of_planes(planes[0], planes[1], WEIGHTS)).view(a.shape)
+        planes_a, planes_b = (each.flatten(0, 1).contiguous().numpy() for each in (a, b))
+        full = torch.from_numpy(_of_planes(planes_a, planes_b, WEIGHTS)).view(a.shape)
     else:
         full = _of_means(*map(_smooth, (a, b, a * b, (a - b) ** 2)))
     return image_means(full), full

@@ -198,7 +198,7 @@ class Marginal:
         """Return j = floor((1 - confidence)(n + 1))."""
         return marginal_rank(n, confidence)
 
-    def smallest_set(self, confidence: float, rank: int = 1) -> int:
+    def smallest_set(self, confidence: float, rank: int) -> int:
         """Return rank / (1 - confidence) - 1, rounded up."""
         return smallest_marginal_set(confidence, rank)
 
@@ -224,7 +224,7 @@ class TrainingConditional:
         """Return j = max{ j : P(Bin(n, 1 - confidence) <= j - 1) <= delta }."""
         return binomial_rank(n, confidence, self.delta)
 
-    def smallest_set(self, confidence: float, rank: int = 1) -> int:
+    def smallest_set(self, confidence: float, rank: int) -> int:
         """Return the smallest n with this rank; for 1, confidence^n <= delta."""
         return smallest_binomial_set(confidence, self.delta, rank)
 
@@ -261,7 +261,7 @@ class Simultaneous:
     def _pointwise_delta(self, n: int) -> float:
         return pointwise_delta(n, self.delta / max(len(self.thresholds), THRESHOLDS))
 
-    def smallest_set(self, confidence: float, rank: int = 1) -> int:
+    def smallest_set(self, confidence: float, rank: int) -> int:
         """Return the smallest n with this rank.
 
         The delta of a single rank falls slowly with n and takes long: the n that would suffice with the delta

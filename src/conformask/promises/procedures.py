@@ -288,7 +288,7 @@ class SplitConformal(Procedure):
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
         """Return the smallest n whose rank is at least 1."""
-        return self.certainty.smallest_set(self.confidence)
+        return self.smallest_of_rank(1)
 
     def smallest_of_rank(self, rank: int) -> int:
         """Return the smallest n whose j is at least this."""
