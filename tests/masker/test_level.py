@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import conformask as cm
+from conformask.cli.output import show_calibration
 from conformask.errors import InvalidArgumentError
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
@@ -101,6 +103,12 @@ def test_the_mask_is_what_is_below_lambda_times_the_level(tmp_path):
     assert levels.max() > 2 * levels.min()
     expected = x.numpy() < masker.card.rule.lam * levels[:, None, None, None]
     assert (expected != (masker(x, y_hat).numpy() > 0)).mean() < 1e-3
+
+
+def test_what_a_calibration_prints_says_whose_lambda_it_is(masker, capsys):
+    for each, said in ((masker, True), (calibrated(level="one"), False)):
+        show_calibration(Path("run"), each, as_json=False)
+        assert ("at level 1, and each image has its own level" in capsys.readouterr().out) == said
 
 
 def test_one_lambda_is_kept_where_nothing_tells_the_level():

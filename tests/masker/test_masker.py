@@ -853,6 +853,12 @@ def test_quantile_thresholds():
     assert made(threshold="0.05").card.threshold == 0.05
 
 
+def test_a_quantile_that_is_0_is_no_threshold():
+    missed = {"over": "missed", "tolerance": 0.99, "threshold": "q0.1"}
+    reason = f"the {len(SELECTION)} selection images have a loss of 0 without a mask that this quantile is 0"
+    refused(InvalidArgumentError, reason, scorer=SCORER, selection=SELECTION, **missed)
+
+
 def test_a_grid_is_needed_where_there_is_no_exact_solution():
     refused(
         InvalidArgumentError,

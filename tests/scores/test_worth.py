@@ -71,11 +71,12 @@ def test_the_worth_that_conformask_0_2_kept_is_read(tmp_path):
     assert comparison == ScoreComparison(64, 0.1, 0.4, others, oracle=0.1, correlation=None)
     assert judged_text(comparison).endswith(" its masks hide 40 % of an image.")
     assert comparison_text(comparison) == (
-        "On 64 selection images, the packaged score would hide 0.75 times as much, the local spread of y_hat "
-        "0.87 times as much, a constant score 2.2 times as much, the best possible masks 0.25 times as much."
+        "On 64 selection images with one lambda for all, the packaged score would hide 0.75 times as "
+        "much, the local spread of y_hat 0.87 times as much, a constant score 2.2 times as much, the best "
+        "possible masks 0.25 times as much."
     )
     assert comparison_text(replace(comparison, others={"constant": 0.4}), best=False) == (
-        "On 64 selection images, a constant score would hide as much."
+        "On 64 selection images with one lambda for all, a constant score would hide as much."
     )
 
 

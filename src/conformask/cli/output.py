@@ -213,6 +213,8 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
     card, lam, coverage, comparison = masker.card, masker.card.lam, masker.coverage_range, masker.comparison
     exactness = "exact" if card.exact else "on a grid, slightly conservative"
     rule = f"lambda by image ({card.rule.kind})" if lam is None else f"lambda = {lam:.6g}"
+    if lam is not None and card.level == "image":
+        rule += " at level 1, and each image has its own level"
     rule += " (nothing needs hiding)" if lam == math.inf else f" (masks: {card.masks}; {exactness})"
     lines = [card.sentence, hidden_of(card), rule]
     if lam is not None and card.family == BY_VALUE:

@@ -77,7 +77,7 @@ class ScoreComparison:
         longer = "train longer, on more triplets" if trains else "train a score (conformask train)"
         if scorer == GIVEN:
             longer = "are higher values trusted (--higher trusted), and are the maps those of these images?"
-        where = f"on {self.n} selection images the masks of"
+        where = f"on {self.n} selection images with one lambda for all, the masks of"
         untrained = {name: share for name, share in self.others.items() if name != CONSTANT}
         best = min(untrained, key=lambda name: untrained[name])
         those = f"{where} scorer {best}, which needs no training, hide {self.times(untrained[best])}"
@@ -230,7 +230,15 @@ def threshold_of(choice: float | str, record: Selection | None) -> float:
     """Return a threshold given as a number, its text, or a quantile, such as "q0.1", of selection losses."""
     if record is None and is_quantile(choice):
         raise InvalidArgumentError(f"threshold {choice!r} is a quantile on selection images: pass selection=")
-    return positive(float(choice) if record is None else level_of(choice, record.unmasked_loss))
+    if record is None:
+        return positive(float(choice))
+    threshold = level_of(choice, record.unmasked_loss)
+    if is_quantile(choice) and threshold == 0:
+        raise InvalidArgumentError(
+            f"threshold {choice!r}: so many of the {len(record.unmasked_loss)} selection images have a loss "
+            "of 0 without a mask that this quantile is 0: give a larger quantile or a number"
+        )
+    return positive(threshold)
 
 
 def level_of(choice: float | str, losses: Array) -> float:

@@ -267,7 +267,7 @@ def comparison_text(comparison: ScoreComparison, *, best: bool = True) -> str:
     (first, hidden), *rest = others.items()
     texts = [f"{first} would hide {comparison.times(hidden)}"]
     texts += [f"{name} {comparison.times(share)}" for name, share in rest]
-    return f"On {comparison.n} {comparison.part} images, {', '.join(texts)}."
+    return f"On {comparison.n} {comparison.part} images with one lambda for all, {', '.join(texts)}."
 
 
 def useless_text(comparison: ScoreComparison) -> str | None:

@@ -229,8 +229,8 @@ def _sums(values: Array) -> Array:
 
 
 def _moments_in_graph(maps: Sequence[Images]) -> Float[Tensor, "n 2 k"]:
-    values = torch.cat(list(maps), dim=1).flatten(2)
-    return torch.stack([each.mean(dim=2, dtype=torch.float64) for each in (values, values.square())], dim=1)
+    values = torch.cat(list(maps), dim=1).flatten(2).double()  # an exporter would ignore the dtype of mean
+    return torch.stack([each.mean(dim=2) for each in (values, values.square())], dim=1)
 
 
 def _features(of_maps: Float[Tensor, "n 2 k"]) -> Features:

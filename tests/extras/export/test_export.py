@@ -111,12 +111,12 @@ def test_a_score_with_shifts(tmp_path):
     np.testing.assert_allclose(found, law(TEST.x, TEST.y_hat).map.numpy(), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.slow  # test_graph_families.py exports a level too, and the export itself compares
+@pytest.mark.thorough
 def test_a_level_for_each_image_is_in_the_graph(network, tmp_path):
     file = exported(levelled(network.masker, TEST.x, TEST.y_hat), tmp_path)
     scores = file.masker.scorer(TEST.x, TEST.y_hat).map.numpy()
     found = file(TEST.x, TEST.y_hat, file.done.lam)[1]
-    np.testing.assert_allclose(found, scores, rtol=5e-3, atol=1e-5)  # of float32 features
+    np.testing.assert_allclose(found, scores, rtol=2e-6, atol=1e-6)  # weights may add up to thousands
     ratios = (network.masker.scorer(TEST.x, TEST.y_hat).map.numpy() / scores).mean((1, 2, 3))
     assert ratios.max() > 1.5 * ratios.min()
 
