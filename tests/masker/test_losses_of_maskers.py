@@ -23,6 +23,7 @@ from conformask.masker.resolve import family_for
 from conformask.masks.critical import critical_lambdas, loss_under
 from conformask.promises.order import marginal_rank, smallest
 from conformask.promises.promise import Promise
+from conformask.records.selection import level_of
 from conformask.scores.scorer import Heuristic, Smoothed, averaged, for_loss
 from conformask.scores.scoring import selection_record
 from promised import simulated
@@ -106,7 +107,7 @@ def coverage(used, world, threshold, cheat=1.0):
 
 def typical(used, world):
     """A threshold that half of the images exceed without a mask; .3 where it is a share of the wrong."""
-    raw = knowing(used, world).selection.threshold(0.5)
+    raw = level_of("q0.5", knowing(used, world).selection.unmasked_loss)
     return 0.3 if used.over == "missed" else max(raw, 1e-3)
 
 

@@ -855,7 +855,7 @@ def test_quantile_thresholds():
 
 def test_a_quantile_that_is_0_is_no_threshold():
     missed = {"over": "missed", "tolerance": 0.99, "threshold": "q0.1"}
-    reason = f"the {len(SELECTION)} selection images have a loss of 0 without a mask that this quantile is 0"
+    reason = f"this quantile of the losses without a mask of the {len(SELECTION)} selection images is 0"
     refused(InvalidArgumentError, reason, scorer=SCORER, selection=SELECTION, **missed)
 
 

@@ -14,7 +14,7 @@ from conformask.arrays import Score
 from conformask.losses import loss
 from conformask.masks.families import family
 from conformask.records.record import write_arrays
-from conformask.records.selection import ScoreComparison, Selection
+from conformask.records.selection import ScoreComparison, Selection, threshold_of
 from conformask.records.words import comparison_text, judged_text
 from conformask.scores.benchmark import hidden_of, spread_over_groups
 from synthetic_triplets import triplets
@@ -93,7 +93,7 @@ def test_a_score_that_learnt_is_smaller_than_those_that_learn_nothing(tmp_path):
         )
     comparison = scorer.selection.comparison
     assert comparison.n == 64
-    assert comparison.threshold == scorer.selection.threshold(0.1)
+    assert comparison.threshold == threshold_of("q0.1", scorer.selection)
     others = {name: share for name, share in comparison.others.items() if name != "residual"}
     assert set(others) == {"packaged", "spread", "gradient", "constant"}
     assert comparison.oracle < comparison.hidden < 0.9 * min(others.values())

@@ -113,10 +113,6 @@ class Selection:
     quarters: Mapping[str, Curves] = field(default_factory=dict)
     """Curves of quarters of some of the images, with the same features, by the name of the family."""
 
-    def threshold(self, quantile: float) -> float:
-        """Return the quantile of the unmasked losses, which a threshold such as "q0.1" stands for."""
-        return float(np.quantile(self.unmasked_loss, quantile))
-
     def save(self, folder: Path) -> None:
         """Write selection.npz."""
         arrays = {"of": np.array(json.dumps(to_jsonable(self.of.to_json()))), "distance": self.unmasked_loss}
@@ -228,15 +224,17 @@ def positive(threshold: float) -> float:
 
 def threshold_of(choice: float | str, record: Selection | None) -> float:
     """Return a threshold given as a number, its text, or a quantile, such as "q0.1", of selection losses."""
-    if record is None and is_quantile(choice):
-        raise InvalidArgumentError(f"threshold {choice!r} is a quantile on selection images: pass selection=")
     if record is None:
+        if is_quantile(choice):
+            raise InvalidArgumentError(
+                f"threshold {choice!r} is a quantile on selection images: pass selection="
+            )
         return positive(float(choice))
     threshold = level_of(choice, record.unmasked_loss)
-    if is_quantile(choice) and threshold == 0:
+    if threshold == 0:  # a number that is 0 was refused already
         raise InvalidArgumentError(
-            f"threshold {choice!r}: so many of the {len(record.unmasked_loss)} selection images have a loss "
-            "of 0 without a mask that this quantile is 0: give a larger quantile or a number"
+            f"threshold {choice!r}: this quantile of the losses without a mask of the "
+            f"{len(record.unmasked_loss)} selection images is 0: give a larger quantile or a number"
         )
     return positive(threshold)
 

@@ -20,6 +20,7 @@ from conformask.losses.means import FalseOmissionRate, MeanShown, MissRate
 from conformask.losses.window import MaskedWindow
 from conformask.masks.families import FAMILIES
 from conformask.records.record import read_json
+from conformask.records.selection import threshold_of
 from conformask.scores.network_scorer import head, load_scorer, network_input, pinball, suited
 from conformask.scores.networks import UNet, levels_for
 from conformask.scores.scorer import Heuristic
@@ -116,7 +117,7 @@ def test_what_it_keeps_of_the_selection(fitted):
     held = batch(HELD_OUT)
     expected = (held.y - held.y_hat).abs().mean((1, 2, 3)).numpy()
     np.testing.assert_allclose(scorer.selection.unmasked_loss, expected, rtol=1e-5)
-    assert scorer.selection.threshold(0.1) == pytest.approx(np.quantile(expected, 0.1), rel=1e-5)
+    assert threshold_of("q0.1", scorer.selection) == pytest.approx(np.quantile(expected, 0.1), rel=1e-5)
     for curves in scorer.selection.curves.values():
         assert curves.loss.shape == curves.size.shape == (8, len(curves.grid))
         np.testing.assert_allclose(curves.loss[:, -1], expected, rtol=1e-5)
