@@ -15,14 +15,14 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 47505,  # a quantile that is 0 says so, one way from a quantile to a threshold
-    "lines of the heart": 26960,  # of that, all but the modules
+    "lines": 47508,  # bfloat16 of datasets, a folder that may not be written to
+    "lines of the heart": 26963,  # of that, all but the modules
     "entries of the first level": 16,  # __main__, for python -m conformask
     "files": 176,
     "own imports of a file": 15,
     "own imports of all files": 1326,  # a compiled kernel of SSIM, the bar of plan
     "getattr and hasattr": 27,
-    "lines of tests": 47085,  # whose lambda is printed, a quantile that is 0
+    "lines of tests": 47087,  # bfloat16 of datasets
     "files of tests": 157,
 }
 ENTERED = {

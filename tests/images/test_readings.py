@@ -316,6 +316,8 @@ def test_sequences_of_tuples():
     np.testing.assert_array_equal(triplets[1].y_hat, items[1][1].numpy())
     swapped = Triplets.from_dataset(items, keys=(1, 0))
     np.testing.assert_array_equal(swapped[1].x, items[1][1].numpy())
+    halved = Triplets.from_dataset([tuple(image.bfloat16() for image in items[0])])
+    np.testing.assert_array_equal(halved[0].x, items[0][0].bfloat16().float().numpy())
 
 
 def test_datasets_that_cannot_be_used():

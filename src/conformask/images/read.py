@@ -75,7 +75,10 @@ class DatasetImage:
                 f"item {self.index} of the dataset has no {self.key!r}: it is {_text(item)}; name the keys "
                 "or positions of x, y_hat and y with keys=(...)"
             ) from error
-        array = image.detach().cpu().numpy() if hasattr(image, "detach") else np.asarray(image)
+        if hasattr(image, "detach"):
+            image = image.detach().cpu()
+            image = image.float() if "bfloat16" in str(image.dtype) else image  # which numpy lacks
+        array = np.asarray(image)
         return array if dtype is None else array.astype(dtype)
 
 

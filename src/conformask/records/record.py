@@ -105,8 +105,8 @@ def refuse_unwritable(path: Path) -> None:
     """Raise if no file can be made here."""
     folder = next(each for each in path.absolute().parents if os.path.lexists(each))
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        reason = "may not be written to" if folder.is_dir() else "is not a folder"
-        raise OutputError(f"cannot write {path}: {folder} {reason}; choose another folder")
+        reason = "may not be written to; allow it, or" if folder.is_dir() else "is not a folder;"
+        raise OutputError(f"cannot write {path}: {folder} {reason} choose another folder")
 
 
 def refuse_unclaimed_in(folder: Path) -> None:
