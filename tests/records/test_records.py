@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,9 @@ def test_weights_count():
     stride = nn.Sequential(nn.Conv2d(2, 1, 3, stride=2), nn.Softplus())
     stride.load_state_dict(network.state_dict())
     assert fingerprint_of(stride) != fingerprint_of(network)
+    halved = network.bfloat16()
+    assert fingerprint_of(halved) == fingerprint_of(deepcopy(halved))
+    assert fingerprint_of(halved) != fingerprint_of(deepcopy(halved).float())
 
 
 def test_code_without_source():

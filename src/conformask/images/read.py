@@ -49,7 +49,15 @@ from conformask.images.formats import (
 from conformask.images.npy_png import JPEG, NPY, NPZ, PNG
 from conformask.images.tiff import TIFF
 from conformask.records.reading import PLAIN, Reading, Size
-from conformask.records.record import Array, atomic_write, hash_of, hash_of_arrays, hash_of_parts, path_hash
+from conformask.records.record import (
+    Array,
+    atomic_write,
+    hash_of,
+    hash_of_arrays,
+    hash_of_parts,
+    numpy_of,
+    path_hash,
+)
 
 ROLES = ("x", "y_hat", "y", "cues", "repeat")
 """Images in an item of a dataset, in the order of a tuple."""
@@ -75,10 +83,7 @@ class DatasetImage:
                 f"item {self.index} of the dataset has no {self.key!r}: it is {_text(item)}; name the keys "
                 "or positions of x, y_hat and y with keys=(...)"
             ) from error
-        if hasattr(image, "detach"):
-            image = image.detach().cpu()
-            image = image.float() if "bfloat16" in str(image.dtype) else image  # which numpy lacks
-        array = np.asarray(image)
+        array = numpy_of(image)
         return array if dtype is None else array.astype(dtype)
 
 

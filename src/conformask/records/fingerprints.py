@@ -51,7 +51,8 @@ def _value(thing: object) -> bytes | None:
     if thing is None or isinstance(thing, bool | int | float | complex | str | bytes):
         return repr(thing).encode()
     if isinstance(thing, torch.Tensor):
-        thing = thing.detach().cpu().resolve_conj().resolve_neg().numpy()
+        thing = thing.detach().cpu().resolve_conj().resolve_neg()
+        thing = (thing.view(torch.int16) if thing.dtype == torch.bfloat16 else thing).numpy()
     if isinstance(thing, np.ndarray | np.generic) and thing.dtype.kind != "O":
         return f"{thing.dtype.str} {thing.shape} ".encode() + thing.tobytes()
     return None

@@ -378,6 +378,14 @@ def read_arrays(path: Path) -> dict[str, Array]:
         raise MismatchError(f"{path} is damaged ({error}): copy it again") from error
 
 
+def numpy_of(image: Any) -> Array:
+    """Return a tensor, or what numpy takes, as an array; bfloat16, which numpy lacks, as float32."""
+    if not hasattr(image, "detach"):
+        return np.asarray(image)
+    image = image.detach().cpu()
+    return np.asarray(image.float() if str(image.dtype) == "torch.bfloat16" else image)
+
+
 def hash_of_arrays(arrays: Mapping[str, Array]) -> str:
     """Return the SHA-256 of names, types, shapes and values."""
     return hash_of_parts(

@@ -28,6 +28,7 @@ from conformask.images.triplets import Triplets
 
 MODULE = """
 import numpy as np
+import torch
 
 calls = []
 
@@ -61,6 +62,10 @@ def in_bytes(image):
 
 def to_255(image):
     return 255 * image
+
+
+def halved(image):
+    return torch.from_numpy(image).bfloat16()
 
 
 def one_number(image):
@@ -113,6 +118,7 @@ def test_a_function_on_arrays(mine):
     torch.testing.assert_close(custom_predictor(f"{mine}:dimmed")(X), 0.5 * X)
     torch.testing.assert_close(custom_predictor(f"{mine}:grey")(X), X.mean(1, keepdim=True))
     torch.testing.assert_close(custom_predictor(f"{mine}:loud")(X), (3 * X - 1).clamp(0, 1))
+    torch.testing.assert_close(custom_predictor(f"{mine}:halved")(X), X.bfloat16().float())
 
 
 def test_torchscript(tmp_path):

@@ -32,6 +32,7 @@ from conformask.records.record import (
     claim,
     from_dict,
     hash_of,
+    numpy_of,
     path_hash,
     read_json,
     refuse_unfinished,
@@ -236,7 +237,7 @@ def _stacked(outputs: Sequence[Any], axes: int) -> Images:
     """Return the outputs of a function as a batch (N, C, *space); each has this many axes, or one fewer."""
     images = []
     for output in outputs:
-        image = np.asarray(output.detach().cpu() if isinstance(output, torch.Tensor) else output)
+        image = numpy_of(output)
         if image.ndim not in (axes - 1, axes) or image.dtype.kind != "f":
             expected = "(H, W, C) or (H, W)" if axes == 3 else "(D, H, W, C) or (D, H, W)"
             raise ImageError(
