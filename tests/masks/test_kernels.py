@@ -15,7 +15,7 @@ import conformask
 from conformask.errors import MismatchError
 from conformask.masks.families import Binary, Power, Reciprocal, TrustedMean, WaterFilling
 from conformask.masks.family import Family
-from conformask.masks.kernels import medians, places_of
+from conformask.masks.kernels import medians, places_of, radix_sorted
 from conformask.records.record import Array
 
 SEEDS = range(5)
@@ -162,7 +162,7 @@ def test_levels_and_critical_lambdas_are_those_of_a_sort(ties, n):
 
 @pytest.mark.parametrize("spread", [1.0, 1e-4, 0.0])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_kernels_search_and_halve_as_numpy_does(spread, dtype):
+def test_kernels_search_sort_and_halve_as_numpy_does(spread, dtype):
     """Scores far apart, crowded and all equal, with zeros of both signs; edges at scores and beyond."""
     scores = np.random.default_rng(0).random(999) * spread + 1 - spread
     scores = np.concatenate([scores, [0.0, -0.0, 1e-45, 3e38]]).astype(dtype)
@@ -172,6 +172,7 @@ def test_kernels_search_and_halve_as_numpy_does(spread, dtype):
             expected = np.searchsorted(some, scores, side)
             np.testing.assert_array_equal(places_of(scores, some, closed), expected)
     positive = np.abs(scores).astype(np.float32)
+    np.testing.assert_array_equal(radix_sorted(positive), np.sort(positive))
     some = np.append(positive[:-1], np.float32(0)), np.append(positive[:-1] > 0.5, False)
     values, counted = (torch.from_numpy(each)[None] for each in some)
     expected = np.sort(some[0][some[1]])[(some[1].sum() - 1) // 2]

@@ -166,29 +166,20 @@ class Sums(LossOfImages):
         if self.shown is None:
             return exact_oracle(self.error, threshold, self.exponent)
         costs = self.error.double() - threshold * self.shown.double()
-        return torch.stack([cheapest_mask(cost) for cost in costs])
+        # all pixels within the threshold are shown, and what they leave is spent on the others, cheapest first
+        spared = image_means(costs.clamp(max=0)).neg()
+        return exact_oracle(costs.clamp(min=0).float(), spared, 1.0).where(costs > 0, 1.0)
 
 
-def exact_oracle(error_p: Images, threshold: float, exponent: float) -> Images:
+def exact_oracle(error_p: Images, threshold: float | PerImage, exponent: float) -> Images:
     """Return the smallest mask (in mean(1 - m)) with mean(m^p * error) <= threshold: the optimum of (P1).
 
     error_p is |y - y_hat|^p, (N, C, H, W), averaged over channels for a one-channel mask; p the exponent.
     At p = 1 it is binary but for the boundary. With threshold 0 everything is masked.
     """
     family = WaterFilling(exponent, kappa=0.0)
-    budget = torch.full((len(error_p),), threshold, dtype=torch.float64)
-    return family.apply(error_p, family.level(error_p, budget))
-
-
-def cheapest_mask(cost: Tensor) -> Tensor:
-    """Return the largest mask of an image with sum(m * cost) <= 0: cheapest first, the last pixel in part."""
-    ascending, order = cost.flatten().sort()
-    total = ascending.cumsum(0)
-    total_before = total - ascending
-    # a fractional knapsack: cheapest first is optimal, and at most one pixel is taken in part
-    fraction = torch.where(total_before < 0, -total_before / ascending.where(ascending > 0, 1.0), 0.0)
-    mask = torch.where(total <= 0, 1.0, fraction).clamp(0, 1)
-    return torch.empty_like(mask).scatter_(0, order, mask).float().reshape(cost.shape)
+    budgets = torch.as_tensor(threshold, dtype=torch.float64).expand(len(error_p))
+    return family.apply(error_p, family.level(error_p, budgets))
 
 
 def errors_for(errors: ErrorMap, y: Images, y_hat: Images, channels: int) -> Images:

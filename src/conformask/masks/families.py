@@ -31,6 +31,7 @@ from conformask.masks.kernels import (
     of_each_image,
     pairs,
     places_of,
+    radix_sorted,
     rounded_down,
     rounded_down_in_graph,
     saturating_curve,
@@ -516,7 +517,7 @@ class Binary(Budgeted):
         if self.bounds == "largest":
             edges = rounded_down(budgets)
             rows = zip(images(score, "score"), edges, strict=True)
-            counts = np.array([np.searchsorted(np.sort(pixels), of_image) for pixels, of_image in rows])
+            counts = np.array([np.searchsorted(radix_sorted(pixels), of_image) for pixels, of_image in rows])
         else:
             levels = fillings(score, budgets, of_shown=self.bounds == "mean")
             edges, counts = rounded_down(levels[..., 0]), levels[..., 2]

@@ -253,6 +253,23 @@ def beyond_tops(sums: Array, tops: Array, power: float, beyond: float) -> Array:
 
 
 @compiled
+def radix_sorted(values: Array) -> Array:
+    """Return values >= 0, (n,) float32, in ascending order, by radix: several times faster than np.sort."""
+    keys = values.view(np.uint32)  # floats >= 0 have the order of their bits as integers
+    for shift, bits in DIGITS[::-1]:
+        starts, placed = np.zeros((1 << bits) + 1, np.int64), np.empty_like(keys)
+        for key in keys:
+            starts[((key >> np.uint32(shift)) & np.uint32((1 << bits) - 1)) + 1] += 1
+        starts = starts.cumsum()
+        for key in keys:
+            digit = (key >> np.uint32(shift)) & np.uint32((1 << bits) - 1)
+            placed[starts[digit]] = key
+            starts[digit] += 1
+        keys = placed
+    return keys.view(np.float32)
+
+
+@compiled
 def sums_of(values: Array) -> Array:
     """Return the sums of the first 0 to n values (n,), float64 (n + 1,)."""
     sums, total = np.zeros(values.size + 1), 0.0
@@ -296,7 +313,7 @@ def filled_up_to(score: Array, budgets: Array, *, of_shown: bool) -> Array:
     Returns (G, 3) for budgets (G,): the smallest score that is not shown wholly (inf if all are), the
     fraction of the pixels at it that the rest of the budget is enough for, and the number of pixels below it.
     """
-    ascending = np.sort(score)
+    ascending = radix_sorted(score)
     sums, size, limits = sums_of(ascending), score.size, budgets * (1 + NOISE)
     if of_shown:
         fit = counts_within(sums, limits)
@@ -323,7 +340,7 @@ def boundary(score: Array, weight: Array, goal: float) -> tuple[float, float, in
     score and weight (n,) float32 >= 0. Returns the smallest score at which the cumulative weight exceeds the
     goal (inf if none does), the fraction of the weight at it that fits, and the number of pixels with it.
     """
-    keys = score.view(np.uint32)  # floats >= 0 have the order of their bits as integers
+    keys = score.view(np.uint32)
     sums = histogram(keys, weight, *DIGITS[0])
     if sums.sum() <= goal * (1 + NOISE):
         return np.inf, 0.0, 0

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from conformask.arrays import Images, PerImage, image_means, resized
-from conformask.scores.networks import compared
+from conformask.scores.networks import averaged, compared, mean_of
 
 WINDOW = 7
 """Side of the window in pixels."""
@@ -29,11 +29,17 @@ def local_spread(x: Images, y_hat: Images) -> Images:
         >>> cm.local_spread(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 1, 8, 8])
     """
-    half, dimensions = WINDOW // 2, y_hat.ndim - 2
-    pooled = {2: F.avg_pool2d, 3: F.avg_pool3d}[dimensions]
-    padded = F.pad(y_hat, (half, half) * dimensions, mode="replicate")
-    mean, square = pooled(padded, WINDOW, 1), pooled(padded**2, WINDOW, 1)
+    mean, square = map(_window_means, (y_hat, y_hat**2))
     return (square - mean**2).clamp(min=0).sqrt().mean(dim=1, keepdim=True)
+
+
+def _window_means(images: Images) -> Images:
+    """Average over the window around each pixel along all axes; shape of images."""
+    means, half = averaged(images, WINDOW), WINDOW // 2
+    if images.ndim < 5:
+        return means
+    around = F.pad(means, (0, 0, 0, 0, half, half), mode="replicate")
+    return mean_of([around[:, :, at : at + images.shape[2]] for at in range(WINDOW)])
 
 
 def residual(x: Images, y_hat: Images) -> Images:
