@@ -145,23 +145,21 @@ def _count_unlike(new: Array, known: Array, new_counts: Array, known_counts: Arr
 def _reduced(grey: Float[np.ndarray, "h w"], side: int) -> Float[np.ndarray, "s s"]:
     """Return the means of side x side parts; pixels on an edge count for both parts, by their shares."""
     for _ in range(2):
-        length = len(grey)
-        # sums up to each edge, of which differences are the sums of parts
-        total = np.concatenate([np.zeros((1, grey.shape[1])), grey.cumsum(axis=0)])
-        edges = np.linspace(0, length, side + 1)
-        pixel = np.minimum(edges.astype(int), length - 1)
-        at_edges = total[pixel] + (edges - pixel)[:, None] * grey[pixel]
-        grey = (np.diff(at_edges, axis=0) * side / length).T
+        grey = (_means_between(np.linspace(0, len(grey), side + 1), len(grey)) @ grey).T
     return grey
+
+
+def _means_between(edges: Float[np.ndarray, "e"], length: int) -> Float[np.ndarray, "e-1 n"]:
+    """Return the matrix that maps pixels along an axis to their means between one edge and the next."""
+    pixels = np.arange(length)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return np.asarray(overlap.clip(0) / np.diff(edges)[:, None])
 
 
 def _projection(share: float, start: float) -> Float[np.ndarray, "f s"]:
     """Return the matrix that maps the pixels of a side to the low frequencies of a part of it."""
     edges = SIDE * (start * (1 - share) + share * np.linspace(0, 1, REDUCED + 1))
-    pixels = np.arange(SIDE)
-    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    means = overlap.clip(0) / np.diff(edges)[:, None]
-    return np.asarray(dct(means, axis=0, norm="ortho")[:FREQUENCIES])
+    return np.asarray(dct(_means_between(edges, SIDE), axis=0, norm="ortho")[:FREQUENCIES])
 
 
 _WINDOWS = ((1.0, 0.0, 0.0), *product(SHARES, PLACES, PLACES))

@@ -264,6 +264,9 @@ def local_means(
     A window counts the pixels that lie in image and region, weighted by the region; outside the region the
     mean is 0. Float64.
     """
+    if region is None:
+        means = _padded_means(errors, sides) / _padded_means(torch.ones_like(errors[:1, :1]), sides)
+        return torch.from_numpy(means).to(errors.device), torch.ones_like(errors, dtype=torch.bool)
     weights = within(region, errors)
     inside = weights > 0
     total, weight = (_padded_means(each, sides) for each in (weights * errors, weights))
@@ -365,9 +368,9 @@ class NestedWindows:
                 return
             least = losses[last] * (grid[first] / grid[last]) ** self.family.growth
             may_be = (of_last >= losses[first] * (1 - ROUNDING)) & (of_first >= least * (1 - ROUNDING))
-            places = np.nonzero(may_be)
-            if len(places[0]) * math.prod(self.loss.inside) * (last - first - 1) <= FEW * self.score.numel():
-                losses[inside] = self._means_at(places, levels[inside]).max(axis=1)
+            windows = np.count_nonzero(may_be)
+            if windows * math.prod(self.loss.inside) * (last - first - 1) <= FEW * self.score.numel():
+                losses[inside] = self._means_at(np.nonzero(may_be), levels[inside]).max(axis=1)
                 return
             middle = (first + last) // 2
             of_middle = measured(middle)
@@ -458,9 +461,7 @@ def running_means(values: Array, side: int) -> Array:
 
 def around(values: Images, side: int | tuple[int, ...]) -> Images:
     """Average over the window around each pixel, cut off at the border; shape of values, float32."""
-    sides = sides_of(side, values.ndim - 2)
-    sums, counts = (_padded_means(each, sides) for each in (values, torch.ones_like(values[:1, :1])))
-    return torch.from_numpy(sums / counts).to(values.device, torch.float32)
+    return local_means(values, None, sides_of(side, values.ndim - 2))[0].float()
 
 
 @dataclass(frozen=True)

@@ -355,8 +355,8 @@ def drift(b: Array, c: Array) -> Drift:
     if means is None:
         return Drift(1.0, math.inf, 1.0, math.inf)
     parts = np.array_split(np.arange(means.shape[1]), PARTS)
-    left_out = np.stack([_log_gain_and_level(np.delete(means, part, axis=1)) for part in parts])
-    gain, level = np.exp(_log_gain_and_level(means)).tolist()
+    left_out = _logs_of_gain_and_level([np.delete(means, part, axis=1) for part in parts])
+    gain, level = np.exp(_logs_of_gain_and_level([means]))[0].tolist()
     gain_error, level_error = (math.sqrt(PARTS - 1) * left_out.std(axis=0)).tolist()
     shown = _show_gain(means)
     return Drift(gain if shown else 1.0, gain_error if shown else math.inf, level, level_error)
@@ -367,7 +367,7 @@ def gain_of(b: Array, c: Array) -> float:
     means = _block_means(b, c)
     if means is None or not _show_gain(means):
         return 1.0
-    return float(np.exp(_log_gain_and_level(means))[0])
+    return float(np.exp(_logs_of_gain_and_level([means]))[0, 0])
 
 
 def without_drift(b: Array, c: Array, gain: float) -> Array:
@@ -472,11 +472,13 @@ def _show_gain(means: Array) -> bool:
     return bool(along >= LONG * across)
 
 
-def _log_gain_and_level(means: Array) -> Array:
-    """Return the logs of the slope of c on b, and of the ratio of their means."""
-    across, along = np.linalg.eigh(np.cov(means))[1][:, -1]
-    gain = along / across if across * along > 0 else 1.0
-    return np.asarray(np.log([gain, means[1].mean() / means[0].mean()]))
+def _logs_of_gain_and_level(sets: Sequence[Array]) -> Array:
+    """Return for each set of means, (2, blocks), the logs of the slope of c on b and of their ratio."""
+    centres = np.array([means.mean(axis=1) for means in sets])
+    parts = [means - centre[:, None] for means, centre in zip(sets, centres, strict=True)]
+    across, along = np.linalg.eigh(np.stack([part @ part.T for part in parts]))[1][:, :, -1].T
+    gains = np.divide(along, across, out=np.ones(len(sets)), where=across * along > 0)
+    return np.log(np.column_stack([gains, centres[:, 1] / centres[:, 0]]))
 
 
 def _at_offsets(one: Array, other: Array) -> Array:
