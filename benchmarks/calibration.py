@@ -28,7 +28,7 @@ from conformask.losses.base import Loss
 from conformask.scores.scoring import scored_batches
 
 RESULT = Path(__file__).parent / "results" / "calibration.json"
-REPEATS = 3
+REPEATS = 5
 TOLERANCE = 0.05
 LOSSES: Mapping[str, Loss] = {
     "l1": cm.losses.loss("l1"),

@@ -15,14 +15,14 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 47523,  # bfloat16 of datasets, of functions and of weights
-    "lines of the heart": 26977,  # of that, all but the modules
+    "lines": 47542,  # a radix sort
+    "lines of the heart": 26994,  # of that, all but the modules
     "entries of the first level": 16,  # __main__, for python -m conformask
     "files": 176,
     "own imports of a file": 15,
     "own imports of all files": 1326,  # a compiled kernel of SSIM, the bar of plan
     "getattr and hasattr": 27,
-    "lines of tests": 47097,  # bfloat16 of datasets, of functions and of weights
+    "lines of tests": 47105,  # means around pixels, axis by axis
     "files of tests": 157,
 }
 ENTERED = {

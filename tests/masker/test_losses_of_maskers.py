@@ -497,9 +497,9 @@ def test_means_around_pixels_are_bit_for_bit_those_of_pooling(side):
         return avg_pool2d(pad(down, ends), (1, side), 1)
 
     plane = torch.rand(2, 3, 30, 41, generator=generator) ** 6
-    means = averaged(plane, (side, side))
-    assert torch.equal(means, pooled(plane) / pooled(torch.ones_like(plane)))
-    torch.testing.assert_close(means, avg_pool2d(pad(plane, ends * 2), side, 1) / pooled(torch.ones_like(plane)))
+    means, shares = averaged(plane, (side, side)), pooled(torch.ones_like(plane))
+    assert torch.equal(means, pooled(plane) / shares)
+    torch.testing.assert_close(means, avg_pool2d(pad(plane, ends * 2), side, 1) / shares)
     volume = torch.rand(1, 1, 9, 20, 21, generator=generator) ** 6
     sums, counts = (
         avg_pool3d(pad(each, (*ends, *ends, 1, 1)), (3, side, side), 1)

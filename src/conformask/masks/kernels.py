@@ -517,10 +517,11 @@ def of_each_image(
     score: Tensor, error: Tensor, levels: Array, curve: Callable[[Array, Array, Array], tuple[Array, Array]]
 ) -> tuple[Array, Array]:
     """Return (distance, size), each (N, G), of curve(score float64, error, level) for each image."""
-    curves = [
-        curve(s.astype(np.float64), e, level)
-        for (s, e), level in zip(pairs(score, error, 0.0), levels, strict=True)
-    ]
+    curves = []
+    for (s, e), level in zip(pairs(score, error, 0.0), levels, strict=True):
+        if s.size and s.min() == s.max():  # all pixels are shown alike, and so as one
+            s, e = s[:1], e.mean(dtype=np.float64, keepdims=True)
+        curves.append(curve(s.astype(np.float64), e, level))
     return np.stack([distance for distance, _ in curves]), np.stack([size for _, size in curves])
 
 
