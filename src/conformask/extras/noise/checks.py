@@ -478,7 +478,7 @@ def _logs_of_gain_and_level(sets: Sequence[Array]) -> Array:
     parts = [means - centre[:, None] for means, centre in zip(sets, centres, strict=True)]
     across, along = np.linalg.eigh(np.stack([part @ part.T for part in parts]))[1][:, :, -1].T
     gains = np.divide(along, across, out=np.ones(len(sets)), where=across * along > 0)
-    return np.log(np.column_stack([gains, centres[:, 1] / centres[:, 0]]))
+    return np.asarray(np.log(np.column_stack([gains, centres[:, 1] / centres[:, 0]])))
 
 
 def _at_offsets(one: Array, other: Array) -> Array:
