@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 47542,  # a radix sort
-    "lines of the heart": 26994,  # of that, all but the modules
+    "lines": 47540,  # a radix sort
+    "lines of the heart": 26992,  # of that, all but the modules
     "entries of the first level": 16,  # __main__, for python -m conformask
     "files": 176,
     "own imports of a file": 15,

@@ -353,30 +353,32 @@ class NestedWindows:
 
         Between two lambdas, only a window whose mean at the second is at least the largest at the first can
         have the largest; and, as means grow no faster than a power of lambda, only one whose mean at the
-        first is at least that share of the largest at the second. No other is looked at between them.
+        first is at least that share of the largest at the second. Where these are few, no other is looked at.
         """
         losses, levels = np.empty(len(grid)), self._levels(grid)
-        of_first, of_last = (self._means(levels[place : place + 1]) for place in (0, len(grid) - 1))
-        losses[[0, -1]] = of_first.max(), of_last.max()
 
-        def between(first: int, of_first: Array, last: int, of_last: Array, windows: Array) -> None:
+        def measured(place: int) -> Array:
+            means = self._means(levels[place : place + 1])
+            losses[place] = means.max()
+            return means
+
+        def between(first: int, of_first: Array, last: int, of_last: Array) -> None:
             inside = slice(first + 1, last)
             if last - first < 2:
                 return
             least = losses[last] * (grid[first] / grid[last]) ** self.family.growth
             may_be = (of_last >= losses[first] * (1 - ROUNDING)) & (of_first >= least * (1 - ROUNDING))
-            of_first, of_last, windows = of_first[may_be], of_last[may_be], windows[may_be]
-            if self._are_few(len(windows) * (last - first - 1)):
-                losses[inside] = self._means_at(windows, levels[inside]).max(axis=1)
+            windows = np.count_nonzero(may_be)
+            if windows * math.prod(self.loss.inside) * (last - first - 1) <= FEW * self.score.numel():
+                losses[inside] = self._means_at(np.nonzero(may_be), levels[inside]).max(axis=1)
                 return
             middle = (first + last) // 2
-            level, are_few = levels[middle : middle + 1], self._are_few(len(windows))
-            of_middle = self._means_at(windows, level)[0] if are_few else self._means(level)[windows]
-            losses[middle] = of_middle.max()
-            between(first, of_first, middle, of_middle, windows)
-            between(middle, of_middle, last, of_last, windows)
+            of_middle = measured(middle)
+            between(first, of_first, middle, of_middle)
+            between(middle, of_middle, last, of_last)
 
-        between(0, of_first, len(grid) - 1, of_last, np.arange(len(of_first)))
+        last = len(grid) - 1
+        between(0, measured(0), last, measured(last))
         return losses
 
     def critical_lambda(self, threshold: float) -> float:
@@ -388,19 +390,20 @@ class NestedWindows:
         critical = math.inf
         while True:
             means = self._means(self._levels(np.array([critical])))
-            worst = int(means.argmax())
+            worst = np.unravel_index(means.argmax(), means.shape)
             if means[worst] <= threshold * (1 + ROUNDING_OF_SUMS):
                 return critical
             before, critical = critical, self._critical_lambda_at(worst, threshold, critical)
             if critical in (0, before):
                 return critical
 
-    def _critical_lambda_at(self, window: int, threshold: float, beyond: float) -> float:
+    def _critical_lambda_at(self, place: tuple[np.intp, ...], threshold: float, beyond: float) -> float:
         """Return the largest lambda with which one window is within the threshold, below one that is not."""
+        places = tuple(np.array([each]) for each in place)
         low, high = SMALLEST, min(beyond, LARGEST)
         while high > low * (1 + PRECISION):
             lambdas = np.geomspace(low, high, ZOOM)
-            is_within = self._means_at(np.array([window]), self._levels(lambdas))[:, 0] <= threshold
+            is_within = self._means_at(places, self._levels(lambdas))[:, 0] <= threshold
             if not is_within[0]:
                 return 0.0
             if is_within.all():
@@ -412,21 +415,16 @@ class NestedWindows:
     def _levels(self, lambdas: Float[np.ndarray, "g"]) -> Float[Tensor, "g l"]:
         return self.family.level(self.score, torch.from_numpy(lambdas)[None])[0]
 
-    def _are_few(self, windows: int) -> bool:
-        """Return whether the pixels of this many windows are summed as fast as all windows."""
-        return windows * math.prod(self.loss.inside) <= FEW * self.score.numel()
+    def _means(self, level: Float[Tensor, "1 l"]) -> Array:
+        means: Array = self.loss.means(self.family.apply(self.score, level))[0]
+        return means
 
-    def _means(self, level: Float[Tensor, "1 l"]) -> Float[np.ndarray, "k"]:
-        """Return the means of all windows, by channel and first pixel."""
-        return self.loss.means(self.family.apply(self.score, level)).ravel()
-
-    def _means_at(self, windows: Array, levels: Float[Tensor, "g l"]) -> Float[np.ndarray, "g k"]:
-        """Return the means of K windows, by their places among all, at each level."""
+    def _means_at(self, places: tuple[Array, ...], levels: Float[Tensor, "g l"]) -> Float[np.ndarray, "g k"]:
+        """Return the means of K windows, by their channel and first pixel, at each level."""
         sides, axes = self.loss.inside, tuple(range(1, self.score.ndim - 1))
-        views = (sliding_window_view(each[0].numpy(), sides, axes) for each in (self.score, self.loss.error))
         score, error = (
-            torch.from_numpy(view[np.unravel_index(windows, view.shape[: -len(sides)])]).flatten(1)
-            for view in views
+            torch.from_numpy(sliding_window_view(each[0].numpy(), sides, axes)[places]).flatten(1)
+            for each in (self.score, self.loss.error)
         )
         masks = self.family.apply(score.expand(len(levels), 1, *score.shape), levels)
         return np.asarray((masks[:, 0].double() * error).mean(dim=2))
