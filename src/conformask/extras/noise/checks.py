@@ -473,7 +473,7 @@ def _show_gain(means: Array) -> bool:
 
 
 def _logs_of_gain_and_level(sets: Sequence[Array]) -> Array:
-    """Return for each set of means, (2, blocks), the logs of the slope of c on b and of their ratio."""
+    """Return for each set of means, (2, blocks), the logs of the slope of c on b and of the means' ratio."""
     centres = np.array([means.mean(axis=1) for means in sets])
     parts = [means - centre[:, None] for means, centre in zip(sets, centres, strict=True)]
     across, along = np.linalg.eigh(np.stack([part @ part.T for part in parts]))[1][:, :, -1].T
