@@ -298,18 +298,22 @@ def test_plurals(noun, plural):
 def test_measured_and_hidden():
     marginal, few = cm.Promise(), (0.661, 0.9982)
     assert kept_text(marginal, "14 test images", 14, 13 / 14, few) == (
-        "13 of 14 test images kept it (few: between 66 and 99.8 % would)"
+        "13 of 14 test images kept it (95 % interval 66 to 99.8 %)"
     )
-    assert kept_text(marginal, "1,000 images", 1000, 0.9, (0.88, 0.918)) == (
-        "900 of 1,000 images kept it (between 88 and 92 % would)"
+    assert kept_text(marginal, "10 test images", 10, 0.7, (0.348, 0.933), expected=(0.6, 1.0)) == (
+        "7 of 10 test images kept it (6 to 10 would if the promise holds; 10 images show only that 35 to 93 % "
+        "of new ones do)"
+    )
+    assert kept_text(marginal, "1,000 images", 1000, 0.9, (0.88, 0.918), expected=(0.874, 0.925)) == (
+        "900 of 1,000 images kept it (874 to 925 would if the promise holds)"
     )
     of_groups = cm.Promise(unit="group", share=0.9, group_name="patient")
     assert kept_text(of_groups, "14 groups", 14, 1.0, (0.8, 1.0)) == (
-        "14 of 14 patients kept it in at least 90 % of the images (between 80 and 100 % would)"
+        "14 of 14 patients kept it in at least 90 % of the images (95 % interval 80 to 100 %)"
     )
     alike = cm.Promise(unit="image_of_new_group")
     assert kept_text(alike, "20 images", 20, 0.931, (0.85, 0.99)) == (
-        "93 % of 20 images kept it, each group counting alike (between 85 and 99 % would)"
+        "93 % of 20 images kept it, each group counting alike (95 % interval 85 to 99 %)"
     )
     assert hidden_text(card(), 0.112, 0.06) == "11 % of an image is hidden (best possible: 6 %)"
     regional = card(region=True, over="image")

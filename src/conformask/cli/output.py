@@ -216,7 +216,7 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
     if lam is not None and card.level == "image":
         rule += " at level 1, and each image has its own level"
     rule += " (nothing needs hiding)" if lam == math.inf else f" (masks: {card.masks}; {exactness})"
-    lines = [card.sentence, hidden_of(card), rule]
+    lines = [card.sentence, card.choice_text, hidden_of(card), rule]
     if lam is not None and card.family == BY_VALUE:
         lines.append(card.promise.named(masker.scorer.shown_text(lam) or ""))
     if card.n_effective is not None:

@@ -51,7 +51,7 @@ def card_text(
 
 **{card.sentence}**
 
-{hidden_of(card) or "How much is hidden is not known."}
+{" ".join(filter(None, [hidden_of(card) or "How much is hidden is not known.", card.choice_text]))}
 
 {meaning.holds}
 
@@ -80,9 +80,8 @@ def hidden_of(card: CalibrationCard) -> str | None:
     """Return how much is hidden of the calibration images, in a sentence; None where it is not known."""
     if card.hidden is None:
         return None
-    if card.lam == math.inf:
-        return "Nothing needs hiding: enough calibration images are within the threshold as they are."
-    return f"{hidden_text(card, card.hidden)}, on average over the calibration images."
+    where = "" if card.lam == math.inf else ", on average over the calibration images"
+    return f"{hidden_text(card, card.hidden)}{where}."
 
 
 def _comparison_text(comparison: ScoreComparison | None) -> str:

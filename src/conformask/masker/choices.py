@@ -17,7 +17,7 @@ from conformask.masks.family import Family
 from conformask.promises.axes import LogLinear, fit_loss_quantile
 from conformask.promises.order import between_grid_points, refined
 from conformask.promises.promise import DEFAULTS, Promise
-from conformask.records.selection import Selection, is_quantile, threshold_of
+from conformask.records.selection import Selection, quantile_of, threshold_of
 from conformask.scores.scorer import Scorer
 
 
@@ -31,6 +31,8 @@ class Choices:
     promise: Promise
     """The promise with what was chosen on the selection images."""
     threshold: float
+    quantile: float | None
+    """The quantile of the losses of selection images that the threshold is; None where it was given."""
     grid: Float[np.ndarray, "g"] | None
     """Lambdas for the curves; None where there are no selection images to choose them on."""
     start: float
@@ -60,8 +62,8 @@ def made_on_selection(
     units: int,
 ) -> Choices:
     """Make every choice that must not see the calibration images on the selection images."""
-    level = threshold_of(threshold, record)
-    if is_quantile(threshold):  # others were checked before anything was scored
+    level, quantile = threshold_of(threshold, record), quantile_of(threshold)
+    if quantile is not None:  # others were checked before anything was scored
         check_threshold(level, loss)
     curves = None if record is None else record.curves.get(family.name)
     if curves is None and (not loss.monotone or promise.on_grid or promise.needs_selection):
@@ -85,4 +87,4 @@ def made_on_selection(
         # the unmasked loss of the selection images, regressed on the features of their scores
         confidence = promise.confidence or DEFAULTS["confidence"]
         image_errors = fit_loss_quantile(curves.features, curves.loss[:, -1], confidence)
-    return Choices(scorer, loss, family, promise, level, grid, start, image_errors)
+    return Choices(scorer, loss, family, promise, level, quantile, grid, start, image_errors)

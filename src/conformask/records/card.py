@@ -3,6 +3,7 @@
 At the end: the promise in one English sentence, which says exactly what is computed, and its numbers.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -248,6 +249,9 @@ class Terms:
     """The lambda from which on masks open, for a loss relative to what is shown; below, all is hidden."""
     level: Level = "one"
     """Whether all images have one lambda, or each its own in proportion to its level."""
+    quantile: float | None = None
+    """The quantile of the losses of selection images without a mask that the threshold was chosen as; None
+    where it was given as a number."""
     hides: str | None = None
     """The images that must be hidden completely, whatever they show, to keep the promise; None if none."""
 
@@ -334,6 +338,17 @@ class CalibrationCard(Domain, Sample, Terms):
             return self.sentence if sentence is None else sentence
         return f"NOT PROMISED: {caveat.text}. Nothing is promised for them."
 
+    @property
+    def choice_text(self) -> str | None:
+        """How the threshold was chosen, in a sentence; None where it was given as a number."""
+        if self.quantile is None:
+            return None
+        share = "half" if self.quantile == HALF else f"{100 * self.quantile:.4g} %"
+        return self.promise.named(
+            f"Threshold chosen by conformask: {share} of your selection images meet it without a mask; set "
+            "yours with --threshold."
+        )
+
     def formula_here(self, caveat: Caveat | None) -> list[str]:
         """Return the promise as a formula, as the last line; none for images that another network made."""
         return [] if caveat is not None and caveat.other else [self.formula]
@@ -380,6 +395,8 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+HALF = 0.5
+"""The quantile that is said in a word."""
 OF = {0.9: "9 of 10", 0.95: "19 of 20", 0.99: "99 of 100"}
 """Shares of images that people count."""
 FEW = 0.2
@@ -447,18 +464,31 @@ def kept_text(
     coverage: float,
     interval: tuple[float, float],
     kept: str = "kept it",
+    expected: tuple[float, float] | None = None,
 ) -> str:
-    """Return how many of n units, such as "14 test images", kept a promise, and the 95 % interval."""
+    """Return how many of n units, such as "14 test images", kept a promise, and what that can tell.
+
+    `interval` is the 95 % interval of the share of new units that keep it; `expected` are the shares between
+    which 95 of 100 such tests lie if the promise holds, where they are known.
+    """
     unit = promise.axes.unit
     is_count = unit.is_group or not promise.by_group  # otherwise groups count alike
     share = f"{coverage * n:,.0f}" if is_count else rounded_share(coverage)
-    few = "few: " * (interval[1] - interval[0] > FEW)
-    return promise.named(f"{share} of {units} {kept}{unit.judged} ({few}{_would(interval)})")
+    texts = []
+    if expected is not None:
+        low, high = (f"{end * n:,.0f}" if is_count else rounded_share(end) for end in expected)
+        texts.append(f"{low} to {high} would if the promise holds")
+    if expected is None:
+        texts.append(f"95 % interval {_range(interval)}")
+    elif interval[1] - interval[0] > FEW:
+        counted = f"1 {unit.singular} shows" if n == 1 else f"{n:,} {unit.plural} show"
+        texts.append(f"{counted} only that {_range(interval)} of new ones do")
+    return promise.named(f"{share} of {units} {kept}{unit.judged} ({'; '.join(texts)})")
 
 
-def _would(interval: tuple[float, float]) -> str:
+def _range(interval: tuple[float, float]) -> str:
     low, high = map(rounded_share, interval)
-    return f"between {low.removesuffix(' %')} and {high} would"
+    return f"{low.removesuffix(' %')} to {high}"
 
 
 def worst_text(worst: "CategoryCoverage | None", of_means: CalibrationCard | None = None) -> str:
@@ -468,7 +498,7 @@ def worst_text(worst: "CategoryCoverage | None", of_means: CalibrationCard | Non
     """
     if worst is None:
         return ""
-    found = f"{rounded_share(worst.coverage)} of {worst.n} ({_would(worst.interval)})"
+    found = f"{rounded_share(worst.coverage)} of {worst.n} (95 % interval {_range(worst.interval)})"
     if of_means is not None:
         found = f"{of_means.loss.mean_text(worst.mean_loss, of_means.values)} ({worst.n})"
     return f"; in the worst category, {worst.category}, {found}"
@@ -476,6 +506,11 @@ def worst_text(worst: "CategoryCoverage | None", of_means: CalibrationCard | Non
 
 def hidden_text(card: CalibrationCard, hidden: float, best: float | None = None) -> str:
     """Return the mean hidden share of images, and that of the best possible masks, where it is known."""
+    if card.lam == math.inf:
+        return "Nothing needs hiding: enough calibration images are within the threshold as they are"
     whole, are = card.promise.named(card.loss.whole), "are" if card.loss.of_objects else "is"
-    known = "" if best is None else f" (best possible: {rounded_share(best)})"
+    known = ""
+    if best is not None:  # it keeps the threshold on every image, where a promise leaves out some
+        words = "best possible:" if best <= hidden else "to keep it on every image takes"
+        known = f" ({words} {rounded_share(best)})"
     return f"{rounded_share(hidden)} of {whole} {are} hidden{known}"

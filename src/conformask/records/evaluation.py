@@ -607,9 +607,10 @@ class Evaluation:
                 f"On average over {plural(self.n_test, 'test image')} the loss was {found}"
                 f"{worst_text(self.worst, card)}; at most {limit} was promised"
             )
-        return kept_text(
-            self.card.promise, self.units_text, self.n_units, self.coverage, self.coverage_interval
-        ) + worst_text(self.worst)
+        facts = self.n_units, self.coverage, self.coverage_interval
+        expected = None if self.worst is not None else self.expected  # of the worst category alone
+        kept = kept_text(self.card.promise, self.units_text, *facts, expected=expected)
+        return kept + worst_text(self.worst)
 
     @property
     def units_text(self) -> str:

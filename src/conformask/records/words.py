@@ -49,7 +49,8 @@ def _measurement(card: CalibrationCard, measurement: Measurement, caveat: Caveat
     else:
         facts = images, measurement.n, measurement.coverage, measurement.coverage_interval
         met = "met the threshold" if is_other or measurement.broken else "kept it"
-        finding = f"{kept_text(card.promise, *facts, met)}{worst}"
+        expected = None if worst or is_other else measurement.expected  # it is about the worst category
+        finding = f"{kept_text(card.promise, *facts, met, expected)}{worst}"
         promise = f"at least {percent(confidence)}"
     if is_other:
         return f"Measured: {finding}."
@@ -61,7 +62,7 @@ def _measurement(card: CalibrationCard, measurement: Measurement, caveat: Caveat
     endings = {
         "above": ", better than promised",
         "below": ", fewer than chance alone explains in 95 of 100 tests",
-        "agrees": f", which agrees with the promised {percent(confidence)}",
+        "agrees": "" if expected else f", which agrees with the promised {percent(confidence)}",
     }
     return f"{finding}{endings[standing(confidence, measurement)]}."
 
@@ -271,9 +272,9 @@ def comparison_text(comparison: ScoreComparison, *, best: bool = True) -> str:
 
 
 def useless_text(comparison: ScoreComparison) -> str | None:
-    """Return that the score is no better than one value everywhere; None where it is, or was not compared."""
+    """Return that the score is no better than one value everywhere; None where it is, or no mask is needed."""
     constant = comparison.others.get(CONSTANT)
-    if constant is None or comparison.hidden < constant:
+    if constant is None or comparison.hidden < constant or not comparison.hidden:
         return None
     return (
         f"The score is no better than one value everywhere, which on {comparison.n} {comparison.part} images "

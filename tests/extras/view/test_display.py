@@ -234,7 +234,7 @@ def test_an_evaluation_tells_itself_and_its_records():
     Pictures(html)
     for text in (repr(evaluation), html):
         assert evaluation.card.sentence in text
-        assert f"{met} of 10 test images kept it (few: between " in text
+        assert f"{met} of 10 test images kept it (" in text
         assert f"{rounded_share(evaluation.mask_size)} of an image is hidden (best possible: " in text
     assert escape(evaluation.card.formula) in html
     table = evaluation.table()

@@ -85,7 +85,7 @@ def test_everything_is_there():
     assert text.startswith("<!doctype html>")
     for words_of_it in (
         "Agrees with the promise",
-        "of 400 test images kept it (between ",
+        "of 400 test images kept it (",
         "In at least 9 of 10 new images, what stays visible is off by at most 2 % of the range, averaged",
         "Best:",
         "Worst:",

@@ -132,7 +132,7 @@ def tell(found: "Look", said: Collection[str], out: Path, *next_step: str, as_js
         {"out": str(out), "parts": found.parts, **evaluation.summary()},
         *(f"warning: {warning}" for warning in (*new, *caveats(evaluation))),
         f"{_dots(found)}{evaluation.kept_text}",
-        evaluation.card.sentence,
+        *filter(None, [evaluation.card.sentence, evaluation.card.choice_text]),
         evaluation.hidden_text,
         *next_step,
         f"Report: {out / 'report.html'}",

@@ -64,11 +64,8 @@ def verdict(evaluation: Evaluation) -> Verdict:
         text += ": the masks are more careful than promised."
     elif stands == "below":
         text += f", fewer than chance alone explains.{chance}{ALIKE}"
-    elif evaluation.expected is None:
-        text += f".{chance}"
     else:
-        low, high = map(rounded_share, evaluation.expected)
-        text += f". Where a promise is kept, 95 of 100 such tests lie between {low} and {high}.{chance}"
+        text += f".{chance}"
     return Verdict(stands, VERDICTS[stands][0], text)
 
 
@@ -307,6 +304,8 @@ def _best_possible(evaluation: Evaluation) -> KeyNumber:
     if evaluation.mask_size_oracle is not None:
         is_known = ratio is not None and not math.isnan(ratio)
         times = f"we hide {figure(ratio)} times as much"
+        if evaluation.mask_size_oracle > evaluation.mask_size:
+            times = "to keep the threshold on every image"
         note = times if is_known else f"with the {evaluation.reference.noun} known"
         return "Best possible", rounded_share(evaluation.mask_size_oracle), note
     if opt is not None:

@@ -67,7 +67,8 @@ def promise_status(card: CalibrationCard) -> PromiseStatus:
         return PromiseStatus("hidden", "Everything is hidden", all_hidden_text(card.hides))
     if card.exploratory:
         return EXPLORATORY
-    return SIMULTANEOUS if isinstance(card.promise.axes.certainty, Simultaneous) else CALIBRATED
+    status = SIMULTANEOUS if isinstance(card.promise.axes.certainty, Simultaneous) else CALIBRATED
+    return replace(status, text=" ".join(filter(None, [card.choice_text, status.text])))
 
 
 @dataclass(frozen=True)
