@@ -103,7 +103,7 @@ def test_training_says_what_it_is_worth_there_and_in_info_and_report(conformask,
         for shown in (answer, conformask("info", run, "--research")):
             assert "its masks hide " in shown.out
             assert "a constant score" in shown.out.split(" would hide ", 1)[1]
-        assert set(comparison) >= {"hidden", "interval", "others", "clearly_less", "oracle", "correlation"}
+        assert set(comparison) >= {"hidden", "interval", "others", "ratios", "oracle", "correlation"}
     conformask("calibrate", run, own / "data", *TERMS)
     conformask("evaluate", run, own / "data", "--report", own / "report.html")
     kept = json.loads((run / "evaluation.json").read_text())["comparison"]
@@ -141,7 +141,10 @@ def test_a_promise_about_windows(conformask, own):
 def test_masks_without_specks(conformask, own):
     run, data = own / "run", own / "data"
     command = ["calibrate", run, data, "--threshold", "0.02", "--confidence", "0.8", "--patches"]
-    assert "(masks: binary in connected parts of at least 20 pixels; exact)" in conformask(*command, "20").out
+    assert (
+        "(how far masks open: binary in connected parts of at least 20 pixels; exact)"
+        in conformask(*command, "20").out
+    )
     assert "connected parts" in conformask("evaluate", run, data, "--report", own / "report.html").out
     report = " ".join((own / "report.html").read_text(encoding="utf-8").split())
     assert "The masks consist of connected parts of at least 20 pixels, shown or hidden." in report

@@ -301,8 +301,8 @@ def test_measured_and_hidden():
         "13 of 14 test images kept it (95 % interval 66 to 99.8 %)"
     )
     assert kept_text(marginal, "10 test images", 10, 0.7, (0.348, 0.933), expected=(0.6, 1.0)) == (
-        "7 of 10 test images kept it (6 to 10 would if the promise holds; 10 images show only that 35 to 93 % "
-        "of new ones do)"
+        "7 of 10 test images kept it (6 to 10 would if the promise holds; 10 images show only that 35 to "
+        "93 % of new ones do)"
     )
     assert kept_text(marginal, "1,000 images", 1000, 0.9, (0.88, 0.918), expected=(0.874, 0.925)) == (
         "900 of 1,000 images kept it (874 to 925 would if the promise holds)"

@@ -51,7 +51,7 @@ def test_a_score_that_learnt_nothing_says_so(tmp_path):
     comparison = scorer.selection.comparison
     assert comparison.others["spread"] < 0.7 * comparison.others["constant"]
     assert comparison.hidden >= comparison.others["spread"]
-    assert "spread" in comparison.clearly_less
+    assert comparison.ratios["spread"][1] < 1
     assert Selection.load(tmp_path).comparison == comparison
 
 
@@ -77,6 +77,15 @@ def test_the_worth_that_conformask_0_2_kept_is_read(tmp_path):
     )
     assert comparison_text(replace(comparison, others={"constant": 0.4}), best=False) == (
         "On 64 selection images with one lambda for all, a constant score would hide as much."
+    )
+    ratios = {"packaged": (0.7, 1.2), "spread": (0.82, 0.93), "constant": (0.9, 3.0)}
+    assert comparison_text(replace(comparison, ratios=ratios), best=False) == (
+        "On 64 selection images with one lambda for all, the local spread of y_hat would hide 0.87 times as "
+        "much (0.82 to 0.93); the packaged score (0.7 to 1.2) and a constant score (0.9 to 3) cannot be told "
+        "apart from the score by 64 images."
+    )
+    assert comparison_text(replace(comparison, hidden=0.0)) == (
+        "On 64 selection images, this threshold needs no mask, whichever the score."
     )
 
 
@@ -109,7 +118,7 @@ def test_a_difference_that_is_chance_is_not_clear():
         images, generator = varied(12, seed), np.random.default_rng(seed)
         right = torch.from_numpy(generator.random((2, 12)) < 0.5)[..., None, None, None]
         one, other = (_worth_when(images, which) for which in right)
-        clear.append(one.is_clearly_less(other))
+        clear.append(one.ratio_to(other)[1] < 1)
     assert sum(clear) <= 5, "one of twenty, and the same of the other"
 
 
@@ -117,8 +126,8 @@ def test_a_difference_that_is_none_of_chance_is_clear():
     images = varied(12, 0)
     always, seldom = torch.ones(12, 1, 1, 1, dtype=torch.bool), torch.zeros(12, 1, 1, 1, dtype=torch.bool)
     seldom[0] = True
-    assert _worth_when(images, always).is_clearly_less(_worth_when(images, seldom))
-    assert not _worth_when(images, seldom).is_clearly_less(_worth_when(images, always))
+    assert _worth_when(images, always).ratio_to(_worth_when(images, seldom))[1] < 1
+    assert _worth_when(images, seldom).ratio_to(_worth_when(images, always))[0] > 1
 
 
 def _worth_when(images, right):

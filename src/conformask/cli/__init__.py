@@ -52,6 +52,18 @@ def _text(entry: HelpEntry) -> str:
     return " ".join(getattr(text, "plain", text or "").split())
 
 
+MOST_CHOICES = 4
+"""Most choices that a brief help lists: more need the words that only the whole help has room for."""
+
+
+def _brief(entry: HelpEntry) -> HelpEntry:
+    """Return an option with how its description begins, and its choices if these are few."""
+    beginning = re.split(r"[.:](?: |$)", _text(entry))[0]
+    if len(entry.choices or ()) <= MOST_CHOICES:
+        return entry.copy(description=f"{beginning}.")
+    return entry.copy(description=f"{beginning} ({HELP_ALL} explains the choices).", choices=())
+
+
 class CommonOptions(DefaultFormatter):
     """Help with the options that are often needed, and how their descriptions begin; --help-all has all."""
 
@@ -65,9 +77,7 @@ class CommonOptions(DefaultFormatter):
         entries = panel.entries if str(panel.title) not in RARE else []
         if self._common:
             entries = [
-                entry.copy(description=re.split(r"[.:](?: |$)", _text(entry))[0] + ".")
-                for entry in panel.entries
-                if not entry.names or self._common & {*entry.names}
+                _brief(entry) for entry in panel.entries if not entry.names or self._common & {*entry.names}
             ]
         if entries:
             super().__call__(console, options, panel.copy(entries=entries))
@@ -96,6 +106,9 @@ VERBS = {
     Each photon or event goes to one of the parts at random (binomial thinning). If the counts are Poisson,
     the parts are independent: as if the exposure had been divided. A promise is then about outputs of x, so
     split new images in the same way.""",
+    "split": """Divide images into parts: to train on, for choices, for calibration, for a test.
+
+    Writes manifest.csv, which lists the files where they are and the part of each. Groups stay whole.""",
     "probe": """See what your network adds of its own: a blank test, without any truth.
 
     What it makes of flat fields and of noise, of its own output, and of inputs that are shifted by a few
@@ -170,7 +183,7 @@ VERBS = {
 
 GROUPS = {
     "First": ("look", "calibrate", "mask", "view"),
-    "Prepare": ("predictor", "split-counts", "probe", "triplets", "check"),
+    "Prepare": ("predictor", "split-counts", "probe", "triplets", "check", "split"),
     "Train": ("train",),
     "Promise": ("plan", "thresholds", "recalibrate", "evaluate"),
     "Use": ("measure", "release", "monitor", "export"),
@@ -183,8 +196,8 @@ COMMON = {
         "--out",
         "--threshold",
         "--confidence",
+        "--scorer",
         "--score-from",
-        "--higher",
         "--over",
         "--objects",
         "--no-view",
@@ -208,6 +221,7 @@ EXAMPLES = {
     "probe": "probe --predictor enhance:enlarge --images photographs",
     "split-counts": "split-counts photons parts --gain 4 --offset 100",
     "check": "check images",
+    "split": "split images",
     "train": "train images runs/first --loss l1",
     "plan": "plan --confidence 0.9",
     "calibrate": "calibrate runs/first images --threshold 0.05 --confidence 0.9",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args, get_t
 from cyclopts import Group, Parameter, Token
 
 from conformask.background import Compute
+from conformask.cli.output import bad_usage
 from conformask.errors import InvalidArgumentError
 from conformask.losses.base import Loss, OwnOption
 from conformask.records import names
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from conformask.images.triplets import Triplets
     from conformask.masker.masker import Masker
     from conformask.records.numbers import Values
+    from conformask.scores.untrained import Given, Untrained
 
 
 PROMISE, LOSS, SCORE_NETWORK, TRAINING, IMAGES, DEVICES = (
@@ -129,6 +131,13 @@ Grey = Annotated[
     ),
 ]
 
+ScorerName = Annotated[
+    names.Untrained | None,
+    Parameter(
+        help="A score that needs no training: packaged (the score network that comes with conformask), "
+        "residual (|x - y_hat|), gradient (of y_hat, between neighbours) or spread (of y_hat, in a window)."
+    ),
+]
 ScoreFrom = Annotated[
     str | None,
     Parameter(
@@ -147,6 +156,21 @@ Patches = Annotated[
         "this area, such as 25mm2, if images have a spacing."
     ),
 ]
+
+
+def scorer_option(
+    scorer: names.Untrained | None, score_from: str | None, higher: names.Higher
+) -> "Untrained | Given | None":
+    """Return the score without training that the options choose; None where they choose none."""
+    from conformask.scores.untrained import Given, Untrained
+
+    if scorer is not None and score_from is not None:
+        bad_usage("give --scorer or --score-from, not both")
+    if higher != "distrusted" and score_from is None:
+        bad_usage("--higher goes with --score-from, which names the maps")
+    if score_from is not None:
+        return Given(higher)
+    return None if scorer is None else Untrained(scorer)
 
 
 def family_option(family: names.Family | None, *, grey: bool) -> str | None:

@@ -215,7 +215,9 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
     rule = f"lambda by image ({card.rule.kind})" if lam is None else f"lambda = {lam:.6g}"
     if lam is not None and card.level == "image":
         rule += " at level 1, and each image has its own level"
-    rule += " (nothing needs hiding)" if lam == math.inf else f" (masks: {card.masks}; {exactness})"
+    rule += (
+        " (nothing needs hiding)" if lam == math.inf else f" (how far masks open: {card.masks}; {exactness})"
+    )
     lines = [card.sentence, card.choice_text, hidden_of(card), rule]
     if lam is not None and card.family == BY_VALUE:
         lines.append(card.promise.named(masker.scorer.shown_text(lam) or ""))

@@ -29,11 +29,13 @@ from conformask.cli.options import (
     Promised,
     Read,
     ScoreFrom,
+    ScorerName,
     Threshold,
     WeightsPath,
     family_option,
     loss_of,
     opened,
+    scorer_option,
 )
 from conformask.cli.output import (
     bad_usage,
@@ -92,14 +94,7 @@ def calibrate(
     data: Path | None = None,
     /,
     *,
-    scorer: Annotated[
-        names.Untrained | None,
-        Parameter(
-            help="A score that needs no training: packaged (the score network that comes with conformask), "
-            "residual (|x - y_hat|), gradient (of y_hat, between neighbours) or spread (of y_hat, in a "
-            "window)."
-        ),
-    ] = None,
+    scorer: ScorerName = None,
     score_from: ScoreFrom = None,
     higher: HigherMeans = "distrusted",
     out: Annotated[
@@ -149,14 +144,10 @@ def calibrate(
     from conformask.promises.promise import promise as promise_of
     from conformask.records.record import CALIBRATION, places, refuse_unclaimed
     from conformask.scores.network_scorer import NetworkScorer, load_scorer
-    from conformask.scores.untrained import Given, Untrained
 
-    if scorer is not None and score_from is not None:
-        bad_usage("give --scorer or --score-from, not both")
-    if higher != "distrusted" and score_from is None:
-        bad_usage("--higher goes with --score-from, which names the maps")
+    untrained = scorer_option(scorer, score_from, higher)
     named = f"--scorer {scorer}" if score_from is None else f"--score-from {score_from}"
-    is_new = scorer is not None or score_from is not None
+    is_new = untrained is not None
     if is_new:
         if data is not None or (out is None and threshold is not None):
             bad_usage(f"with {named} give DATA and --out, and no run folder")
@@ -172,13 +163,7 @@ def calibrate(
     if threshold is not None:
         refuse_unclaimed(places(run, CALIBRATION, *(["scorer.json"] if is_new else [])))
     replaced = replaced_text(run) if threshold is not None and (run / CALIBRATION).is_file() else None
-    start: NetworkScorer | Untrained | Given
-    if score_from is not None:
-        start = Given(higher)
-    elif scorer is not None:
-        start = Untrained(scorer)
-    else:
-        start = load_scorer(run, loss=loss_of(run, about.weights_path, "scorer.json"))
+    start = untrained or load_scorer(run, loss=loss_of(run, about.weights_path, "scorer.json"))
     like = start.card.reading if isinstance(start, NetworkScorer) else None
     triplets = opened(data, replace(read, cues=score_from, **about.source), network, like=like)
     chosen = about.own

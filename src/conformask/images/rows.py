@@ -47,6 +47,7 @@ from conformask.images.read import (
     times_of,
 )
 from conformask.promises.promise import Promise
+from conformask.records import names
 from conformask.records.names import Guarantee, Split
 from conformask.records.numbers import plural
 from conformask.records.reading import PLAIN, Network, Reading, Reference
@@ -198,9 +199,7 @@ def _pattern(where: str) -> re.Pattern[str]:
     return pattern
 
 
-PARTS = ("train", "selection", "calibration", "test")
-FRACTIONS = (0.55, 0.10, 0.20, 0.15)
-"""Fractions of the parts, in their order."""
+PARTS, FRACTIONS = tuple(names.PARTS), tuple(names.PARTS.values())
 SplitUnit = Literal[Split, "paper"]
 
 

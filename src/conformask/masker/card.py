@@ -28,9 +28,10 @@ def card_text(
 ) -> str:
     """Return the card in Markdown."""
     meaning = meaning_of(card)
-    family = ", ".join(f"{name} {value}" for name, value in card.family.items() if name != "name")
     exactness = (
-        "exact critical lambdas" if card.exact else "critical lambdas on a grid, slightly conservative"
+        "opened exactly as far as the promise allows"
+        if card.exact
+        else "opened in steps, up to the last that keeps the promise"
     )
     tiles = ""
     if card.tiles is not None:
@@ -62,7 +63,7 @@ def card_text(
 | loss, threshold | {card.loss.label}, {_threshold(card)}{_levels(card)} |
 | guarantee | {card.promise.guarantee} |
 | scorer | {scorer}{", with a level for each image" * (card.level == "image")}{_comparison_text(comparison)} |
-| masks | {card.masks} ({family}); {exactness} |
+| masks | {card.masks}; {exactness} |
 | network | {network_label(card.network)} |{reference_row}
 | calibration images | {card.n_calibration}{"" if card.population is None else f": {card.population}"} |
 | calibrated | {card.calibrated} by conformask {version("conformask")} |

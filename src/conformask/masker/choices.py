@@ -31,7 +31,7 @@ class Choices:
     promise: Promise
     """The promise with what was chosen on the selection images."""
     threshold: float
-    quantile: float | None
+    threshold_quantile: float | None
     """The quantile of the losses of selection images that the threshold is; None where it was given."""
     grid: Float[np.ndarray, "g"] | None
     """Lambdas for the curves; None where there are no selection images to choose them on."""

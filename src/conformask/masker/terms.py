@@ -66,7 +66,7 @@ def card_of(
         family=choices.family.settings(),
         exact=choices.loss.monotone and not promise.on_grid,
         exploratory=False,
-        quantile=choices.quantile,
+        threshold_quantile=choices.threshold_quantile,
         thresholds=certainty.thresholds if isinstance(certainty, Simultaneous) else None,
         n_calibration=len(calibration),
         weights=None if curves.weight is None else (float(curves.weight.min()), float(curves.weight.max())),
@@ -159,7 +159,7 @@ def recalibrated(
     terms = _terms(promise, loss, threshold, start, curves, promise.rule(seen))
     if card.loss.of_part != (curves.hidden is not None):  # maskers of 0.2 kept the shares of images alone
         terms["hidden"] = None
-    terms["quantile"] = card.quantile if threshold == card.threshold else None
+    terms["threshold_quantile"] = card.threshold_quantile if threshold == card.threshold else None
     exploratory = card.exploratory or not covered
     return replace(card, **terms, exact=False, exploratory=exploratory), seen.critical_lambdas
 

@@ -249,7 +249,7 @@ class Terms:
     """The lambda from which on masks open, for a loss relative to what is shown; below, all is hidden."""
     level: Level = "one"
     """Whether all images have one lambda, or each its own in proportion to its level."""
-    quantile: float | None = None
+    threshold_quantile: float | None = None
     """The quantile of the losses of selection images without a mask that the threshold was chosen as; None
     where it was given as a number."""
     hides: str | None = None
@@ -341,9 +341,9 @@ class CalibrationCard(Domain, Sample, Terms):
     @property
     def choice_text(self) -> str | None:
         """How the threshold was chosen, in a sentence; None where it was given as a number."""
-        if self.quantile is None:
+        if self.threshold_quantile is None:
             return None
-        share = "half" if self.quantile == HALF else f"{100 * self.quantile:.4g} %"
+        share = "half" if self.threshold_quantile == HALF else f"{100 * self.threshold_quantile:.4g} %"
         return self.promise.named(
             f"Threshold chosen by conformask: {share} of your selection images meet it without a mask; set "
             "yours with --threshold."

@@ -26,6 +26,10 @@ Predictor = Literal["regressor", "gan"]
 VolumeMode = Literal["slices", "volume"]
 """How a network processes volumes."""
 Split = Literal["file", "within", "tile"]
+HALF = "q0.5"
+"""The threshold of a first look, if none is given: half of the selection images keep it without a mask."""
+PARTS = {"train": 0.55, "selection": 0.1, "calibration": 0.2, "test": 0.15}
+"""The parts of a split, and the shares that they have if nothing else is said."""
 Show = Literal["one", "mean", "all"]
 """What y_hat is where a network draws its outputs."""
 

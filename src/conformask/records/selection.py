@@ -47,8 +47,9 @@ class ScoreComparison:
     """Correlation C(M, D) of mask size and unmasked loss over the images, under the score."""
     interval: tuple[float, float] | None = None
     """The 90 % interval of the mean mask size over sets of such images; None in runs of conformask 0.2."""
-    clearly_less: tuple[str, ...] = ()
-    """The other scores that hide less in at least nineteen of twenty sets of such images."""
+    ratios: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """The 90 % intervals of the other mask sizes as multiples of that of the score, over sets of such images;
+    empty where nothing is hidden, and in runs of conformask 0.3."""
     in_region: bool = False
     """True if mask sizes are those of the regions that the loss is about."""
     of_objects: bool = False
@@ -68,6 +69,11 @@ class ScoreComparison:
         ratio = f"{hidden / self.hidden:.2g}"
         return "as much" if ratio == "1" else f"{ratio} times as much"
 
+    def can_be_told_apart(self, other: str) -> bool:
+        """Return whether another score hides more, or less, in nineteen of twenty sets of such images."""
+        low, high = self.ratios.get(other, (math.inf, math.inf))
+        return not low <= 1 <= high
+
     def warn_if_useless(self, scorer: str) -> None:
         """Warn if a score without training hides less, or a constant score hardly more.
 
@@ -84,7 +90,7 @@ class ScoreComparison:
         untrained = {name: share for name, share in self.others.items() if name != CONSTANT}
         best = min(untrained, key=lambda name: untrained[name])
         those = f"{where} scorer {best}, which needs no training, hide {self.times(untrained[best])}"
-        if best in self.clearly_less:
+        if untrained[best] < self.hidden and self.ratios and self.can_be_told_apart(best):
             useless, worse = "the trained score is not useful yet", f"scorer {scorer} hides more than another"
             what = useless if trains else worse
             warn(f"{what}: {those}; {longer}, or use --scorer {best} (scorer={best!r})")

@@ -259,20 +259,34 @@ LABELS = {
 
 
 def comparison_text(comparison: ScoreComparison, *, best: bool = True) -> str:
-    """Return how much other scores would hide beside the masks of a score, and the best possible masks."""
-    known = [*LABELS, *comparison.others]
-    in_order = sorted(comparison.others, key=known.index)
-    others = {LABELS.get(name, name): comparison.others[name] for name in in_order}
+    """Return how much other scores would hide beside the masks of a score, and the best possible masks.
+
+    Those that hide more in some resampled sets of the images and less in others are named at the end.
+    """
+    images = f"{comparison.n} {comparison.part} images"
+    if not comparison.hidden:
+        return f"On {images}, this threshold needs no mask, whichever the score."
+    clear, alike = [], []
+    for name in sorted(comparison.others, key=[*LABELS, *comparison.others].index):
+        label, ratio = LABELS.get(name, name), comparison.ratios.get(name)
+        interval = "" if ratio is None else f" ({ratio[0]:.2g} to {ratio[1]:.2g})"
+        if comparison.can_be_told_apart(name):
+            clear.append(f"{label} would hide {comparison.times(comparison.others[name])}{interval}")
+        else:
+            alike.append(f"{label}{interval}")
     if best and comparison.oracle is not None:
-        others["the best possible masks"] = comparison.oracle
-    (first, hidden), *rest = others.items()
-    texts = [f"{first} would hide {comparison.times(hidden)}"]
-    texts += [f"{name} {comparison.times(share)}" for name, share in rest]
-    return f"On {comparison.n} {comparison.part} images with one lambda for all, {', '.join(texts)}."
+        clear.append(f"the best possible masks would hide {comparison.times(comparison.oracle)}")
+    first, *rest = clear or [""]
+    texts = [", ".join([first, *(text.replace(" would hide", "", 1) for text in rest)])] if clear else []
+    if alike:
+        *others, last = alike
+        named = " and ".join(filter(None, (", ".join(others), last)))
+        texts.append(f"{named} cannot be told apart from the score by {comparison.n} images")
+    return f"On {images} with one lambda for all, {'; '.join(texts)}."
 
 
 def useless_text(comparison: ScoreComparison) -> str | None:
-    """Return that the score is no better than one value everywhere; None where it is, or no mask is needed."""
+    """Return that the score is no better than one value everywhere; None if it is, or no mask is needed."""
     constant = comparison.others.get(CONSTANT)
     if constant is None or comparison.hidden < constant or not comparison.hidden:
         return None

@@ -34,6 +34,8 @@ CONFIDENCE = 0.9
 """Confidence of the promise at which scores are compared."""
 POINTS = 64
 """Number of grid points with which scores are compared."""
+LEAST = 1e-9
+"""Hidden share below which nothing is hidden."""
 DRAWS, LEVEL = 1000, 0.9
 """Number of resampled sets of images, and the level of the intervals derived from them."""
 
@@ -57,9 +59,10 @@ class HiddenShares:
         """The mean mask size over images."""
         return float(self.sizes.mean())
 
-    def is_clearly_less(self, than: "HiddenShares") -> bool:
-        """Return whether less is hidden than by the other, and so in nearly all resampled sets of both."""
-        return self.share < than.share and float(np.mean(self.drawn < than.drawn)) >= _TAILS[1]
+    def ratio_to(self, other: "HiddenShares") -> tuple[float, float]:
+        """Return the 90 % interval, over the resampled sets, of what is hidden as a multiple of the other."""
+        low, high = np.quantile(self.drawn / np.maximum(other.drawn, LEAST), _TAILS)
+        return float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ class ScoreBenchmark:
             hidden=hidden.share,
             interval=(float(low), float(high)),
             others={other: shares.share for other, shares in others.items()},
-            clearly_less=tuple(other for other, shares in others.items() if shares.is_clearly_less(hidden)),
+            ratios={other: shares.ratio_to(hidden) for other, shares in others.items() if hidden.share},
             oracle=self.oracle,
             correlation=correlation(hidden.sizes, self.unmasked),
             in_region=self.loss.regional,

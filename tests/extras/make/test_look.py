@@ -19,6 +19,7 @@ import conformask as cm
 from conformask.errors import ImageError, InvalidArgumentError, OutputError
 from conformask.extras.make import verbs as verb
 from conformask.extras.make.probe import Probe
+from conformask.extras.view.sliders import promise_status
 from conformask.images.read import read_image, write_image
 from conformask.images.rows import Provenance
 from conformask.records.reading import Network
@@ -46,6 +47,17 @@ def folders(tmp_path_factory):
     return write(tmp_path_factory.mktemp("three"), 60)
 
 
+def hidden_by_alternative(out):
+    """What the promise about each place would hide, and this one, by masks of a calibration by hand."""
+    data, masker = cm.Triplets.from_folder(out / "data"), cm.load(out / "run")
+    local = cm.calibrate(
+        cm.packaged_scorer(), data.part("calibration"), threshold=masker.card.threshold,
+        loss=cm.Local("l1", 9), selection=data.part("selection"),
+    )  # fmt: skip
+    masks = [[np.asarray(each(triplet)) for triplet in data.part("calibration")] for each in (local, masker)]
+    return [100 - 100 * np.mean(of_masker) for of_masker in masks]
+
+
 @pytest.mark.thorough
 def test_from_three_folders_to_a_tested_promise(conformask, folders, tmp_path, monkeypatch):
     opened = []
@@ -65,12 +77,26 @@ def test_from_three_folders_to_a_tested_promise(conformask, folders, tmp_path, m
     assert sizes[viewed[2]["image"]] == max(sizes.values())
     measured = cm.evaluate(masker, test)
     kept = round(21 * measured.coverage)
-    assert answer.out.splitlines() == [
+    *before, alternative, next_step, mask, train, split, learn, again, report = answer.out.splitlines()
+    said = re.fullmatch(
+        r"The same threshold around every pixel that is shown \(--over local --window 9\) would hide "
+        r"([\d.]+) % of the calibration images, of which this promise hides ([\d.]+) %",
+        alternative,
+    )
+    assert [float(share) for share in said.groups()] == pytest.approx(hidden_by_alternative(out), abs=1)
+    assert before == [
         f"{'●' * kept}{'○' * (21 - kept)}  {kept} of 21 test images {measured.kept_text.split('images ')[1]}",
         masker.sentence,
+        masker.card.choice_text,
         measured.hidden_text,
+    ]
+    assert [next_step, mask, train, split, learn, again, report] == [
         "Next, for new images in x/ and y_hat/ of a folder NEW:",
         f"conformask mask {out / 'run'} NEW masks",
+        "To hide less, train a score on a part of these images, and calibrate it on others:",
+        f"conformask split {out / 'data'}",
+        f"conformask train {out / 'data'} {out / 'trained'} --threshold {masker.card.threshold:.4g}",
+        f"conformask calibrate {out / 'trained'} {out / 'data'} --threshold {masker.card.threshold:.4g}",
         f"Report: {out / 'report.html'}",
     ]
     assert measured.comparison is not None
@@ -149,6 +175,34 @@ def test_a_warning_is_said_once(conformask, folders, tmp_path):
     _, y_hat, y = folders
     answer = conformask("look", y, y_hat, y, "--out", tmp_path / "swapped", "--no-view")
     assert (answer.out + answer.err).count("are x and y_hat swapped?") == 1
+
+
+def test_the_threshold_is_said_to_be_chosen_where_the_promise_is_read(conformask, folders, tmp_path):
+    chosen = "Threshold chosen by conformask: half of your selection images meet it without a mask"
+    assert conformask("look", *folders, "--out", tmp_path, "--no-view").status == 0
+    assert chosen in (tmp_path / "run" / "CARD.md").read_text(encoding="utf-8")
+    assert chosen in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert chosen in promise_status(cm.load(tmp_path / "run").card).text
+    selection = cm.Triplets.from_folder(tmp_path / "data").part("selection")
+    losses = [np.abs(each.y - each.y_hat).mean() for each in selection]
+    assert cm.load(tmp_path / "run").card.threshold == pytest.approx(np.median(losses))
+    stated = conformask("recalibrate", tmp_path / "run", "--threshold", "0.05")
+    assert "chosen by conformask" not in stated.out
+
+
+def test_another_score_and_a_threshold_that_needs_no_mask(conformask, folders, tmp_path):
+    terms = ("--out", tmp_path, "--no-view", "--scorer", "spread", "--threshold", "50%")
+    answer = conformask("look", *folders, *terms)
+    assert answer.status == 0, answer.err
+    assert cm.load(tmp_path / "run").scorer.name == "spread"
+    assert (
+        "Nothing needs hiding: enough calibration images are within the threshold as they are" in answer.out
+    )
+    assert "useful" not in answer.err + answer.out
+    assert "best possible" not in answer.out
+    both = conformask("look", *folders, "--out", tmp_path, "--scorer", "spread", "--score-from", "maps")
+    assert both.status == 2
+    assert "give --scorer or --score-from, not both" in both.err
 
 
 def test_what_maps_mean_needs_maps(conformask, folders):

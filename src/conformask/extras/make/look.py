@@ -1,33 +1,62 @@
 """A first look: from three folders to a tested promise."""
 
 import math
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 from conformask.extras.view.page import write_report
 from conformask.images.check import SOURCE, CheckReport, check_triplets, refuse_too_few, suggested_groups
-from conformask.images.rows import MANIFEST, ROLES, UNKNOWN, Provenance, rows_of_folders, with_layers
+from conformask.images.manifest import write_manifest
+from conformask.images.rows import UNKNOWN, Provenance, rows_of_folders, with_layers
 from conformask.images.triplets import Triplets
 from conformask.losses import AnyLoss
+from conformask.losses.means import Mean
+from conformask.losses.window import Local
 from conformask.masker.calibrate import calibrate
 from conformask.masker.evaluate import evaluate
 from conformask.masker.masker import Masker
 from conformask.promises.promise import Promise
 from conformask.records.evaluation import FILE as EVALUATION, Evaluation
-from conformask.records.names import Higher
+from conformask.records.names import HALF
+from conformask.records.numbers import rounded_share
 from conformask.records.reading import Reading
-from conformask.records.record import CALIBRATION, places, refuse_unclaimed, write_csv
+from conformask.records.record import CALIBRATION, places, refuse_unclaimed
 from conformask.records.selection import is_quantile
 from conformask.scores.untrained import Given, Untrained
 
 TEST, SELECTION = 0.35, 0.2
 """Share of the groups that are tested, and of the others the share on which the threshold is chosen."""
-HALF = "q0.5"
-"""The threshold where none is given: half of the selection images keep it without a mask."""
 PACKAGED = Untrained("packaged")
+SIDE = 9
+"""The window, in pixels, of the promise about each place that is compared with that about the mean."""
 NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Another promise about the same images, at the same threshold."""
+
+    options: str
+    """The options of the command line that choose it."""
+    what: str
+    """What it bounds, in words."""
+    hidden: float
+    """Mean mask size of the calibration images."""
+    instead_of: float
+    """That of the promise which was made."""
+
+    @property
+    def text(self) -> str:
+        """What it would hide, in a sentence."""
+        hidden, instead = map(rounded_share, (self.hidden, self.instead_of))
+        return (
+            f"The same threshold {self.what} ({self.options}) would hide {hidden} of the calibration images, "
+            f"of which this promise hides {instead}"
+        )
 
 
 @dataclass(frozen=True)
@@ -40,6 +69,8 @@ class Look:
     test: Triplets
     parts: Mapping[str, int]
     """Number of images in each part."""
+    alternative: Alternative | None
+    """The other promise that people choose; None where this is neither about means nor about places."""
 
 
 def look(
@@ -48,13 +79,13 @@ def look(
     *,
     are_groups: Callable[[int, str], bool],
     reading: Reading,
-    higher: Higher | None = None,
+    scorer: Untrained | Given = PACKAGED,
     loss_of: Callable[[Triplets], AnyLoss | None] = lambda _: None,
     threshold: float | str = HALF,
     confidence: float = 0.9,
     pinned: Mapping[str, str] = NOTHING,
 ) -> Look:
-    """Check three folders, split them, calibrate the packaged score on a part and test it on another.
+    """Check three folders, split them, calibrate a score on a part and test it on another.
 
     Args:
         folders: the folders of x, y_hat and y, whose files have the same names.
@@ -63,7 +94,7 @@ def look(
             the name of one of them.
         reading: how files are read, and where the groups are found; see `Triplets.grouped`. The folders of
             maps and labels that it names lie beside that of y_hat.
-        higher: what higher values of the maps mean that are the score; None for the packaged score.
+        scorer: a score that needs no training, or maps beside y_hat.
         loss_of: returns the loss of these triplets; None for the mean error.
         threshold: the threshold, or a quantile such as "q0.5" of the selection images' losses.
         confidence: the promised share of new images, or of images of new groups.
@@ -88,18 +119,34 @@ def look(
     calibration, selection = rest.holdout(SELECTION)
     findings = check_triplets(triplets, needed, by_group=by_group)
     parts = {"calibration": calibration, "selection": selection, "test": test}
-    _write_manifest(data, parts, provenance)
-    scorer = PACKAGED if higher is None else Given(higher)
-    masker = calibrate(
-        scorer, calibration, threshold=threshold, loss=loss_of(triplets), promise=promise, selection=selection
-    ).save(run)
+    write_manifest(data, parts, provenance)
+    calibrated = partial(calibrate, scorer, calibration, promise=promise, selection=selection)
+    masker = calibrated(threshold=threshold, loss=loss_of(triplets)).save(run)
+    alternative = _alternative(masker, calibrated)
     evaluation = evaluate(masker, test, out=run)
     images = " and ".join(f"{name} ({shown})" for name, shown in pinned.items())
     why = (
         "because of what they show, chosen before their losses were measured; the others are drawn at random."
     )
     write_report(evaluation, report, caveats=[f"{images} are test images {why}"] if pinned else [])
-    return Look(findings, masker, evaluation, test, {part: len(images) for part, images in parts.items()})
+    counts = {part: len(images) for part, images in parts.items()}
+    return Look(findings, masker, evaluation, test, counts, alternative)
+
+
+def _alternative(masker: Masker, calibrated: Callable[..., Masker]) -> Alternative | None:
+    """Return what a promise about each place would hide beside one about the mean, and the reverse."""
+    loss, options, what = masker.loss, "", ""
+    other: AnyLoss | None = None
+    if type(loss) is Mean:
+        other, options = Local(loss.error_map, SIDE), f"--over local --window {SIDE}"
+        what = "around every pixel that is shown"
+    elif type(loss) is Local:
+        other, options, what = Mean(loss.error_map), "--over image", "on average over the image"
+    if other is None or masker.card.hidden is None:
+        return None
+    with warnings.catch_warnings(action="ignore"):  # they are about a promise that is not made
+        hidden = calibrated(threshold=masker.card.threshold, loss=other).card.hidden
+    return None if hidden is None else Alternative(options, what, hidden, masker.card.hidden)
 
 
 def _grouped(triplets: Triplets, are_groups: Callable[[int, str], bool]) -> Triplets:
@@ -116,21 +163,3 @@ def _grouped(triplets: Triplets, are_groups: Callable[[int, str], bool]) -> Trip
 
 def _without(triplets: Triplets, names: Collection[str]) -> Triplets:
     return triplets.select(index for index, name in enumerate(triplets.names) if name not in names)
-
-
-def _write_manifest(folder: Path, parts: Mapping[str, Triplets], provenance: Provenance) -> None:
-    """List the files of all parts, where they are; those in the folder move with it."""
-    provenance.claim(folder, [MANIFEST])
-    lines = []
-    for part, images in parts.items():
-        columns = {role: role for role in ROLES} | images.layer_columns
-        for index, (name, group) in enumerate(zip(images.names, images.groups, strict=True)):
-            paths = {column: images.file(index, role) for column, role in columns.items()}
-            placed = {column: path and _from(folder.absolute(), path) for column, path in paths.items()}
-            lines.append({"name": name, **placed, "group": group, "split": part})
-    write_csv(folder / MANIFEST, lines, list(lines[0]))
-
-
-def _from(folder: Path, path: Path) -> Path:
-    path = path.absolute()
-    return path.relative_to(folder) if path.is_relative_to(folder) else path

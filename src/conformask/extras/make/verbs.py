@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,12 +22,14 @@ from conformask.cli.options import (
     HigherMeans,
     Read,
     ScoreFrom,
+    ScorerName,
     Size,
     Split,
     Stride,
     TaskName,
     Threshold,
     TrueImages,
+    scorer_option,
 )
 from conformask.cli.output import bad_usage, show, table
 from conformask.errors import MissingFileError
@@ -52,8 +54,16 @@ def look(
     out: Annotated[Path, Parameter(help="The folder for the run, the list of files and report.html.")] = Path(
         "look"
     ),
-    threshold: Threshold = None,
+    threshold: Annotated[
+        Threshold,
+        Parameter(
+            help="The largest error that you accept, such as 0.05 or 5% of the range; if not given, one that "
+            "half of the images set aside for choices meet without a mask. As for conformask calibrate.",
+            show_default=False,
+        ),
+    ] = names.HALF,
     confidence: Annotated[float, Parameter(help="The promised share of new images.")] = 0.9,
+    scorer: ScorerName = None,
     score_from: ScoreFrom = None,
     higher: HigherMeans = "distrusted",
     about: AboutAnyLoss = SAME_LOSS,
@@ -76,10 +86,9 @@ def look(
     y
         The folder of what would have been right, in files of the same names.
     """
-    from conformask.extras.make.look import HALF, PACKAGED, look as look_at
+    from conformask.extras.make.look import PACKAGED, look as look_at
 
-    if higher != "distrusted" and score_from is None:
-        bad_usage("--higher goes with --score-from, which names the maps")
+    start = scorer_option(scorer, score_from, higher) or PACKAGED
     reading = replace(read, cues=score_from, **about.source)
     with heard() as said:
         found = look_at(
@@ -87,14 +96,22 @@ def look(
             out,
             are_groups=_are_groups,
             reading=reading,
-            higher=None if score_from is None else higher,
+            scorer=start,
             loss_of=lambda triplets: about.own or about.chosen(PACKAGED.loss, triplets.values),
-            threshold=HALF if threshold is None else threshold,
+            threshold=threshold or names.HALF,
             confidence=confidence,
         )
     more = [f", {folder}/" for folder in reading.folders]
-    of_new = f"Next, for new images in x/{''.join(more)} and y_hat/ of a folder NEW:"
-    tell(found, said, out, of_new, f"conformask mask {out / 'run'} NEW masks", as_json=json)
+    data, trained, level = out / "data", out / "trained", f"{found.masker.card.threshold:.4g}"
+    next_steps = [
+        f"Next, for new images in x/{''.join(more)} and y_hat/ of a folder NEW:",
+        f"conformask mask {out / 'run'} NEW masks",
+        "To hide less, train a score on a part of these images, and calibrate it on others:",
+        f"conformask split {data}",
+        f"conformask train {data} {trained} --threshold {level}",
+        f"conformask calibrate {trained} {data} --threshold {level}",
+    ]
+    tell(found, said, out, *next_steps, as_json=json)
     if not (no_view or json):
         view(found, out, port)
 
@@ -129,11 +146,17 @@ def tell(found: "Look", said: Collection[str], out: Path, *next_step: str, as_js
     evaluation, gists = found.evaluation, set(map(_gist, said))
     new = [warning for warning in found.findings.warnings if _gist(warning) not in gists]
     show(
-        {"out": str(out), "parts": found.parts, **evaluation.summary()},
+        {
+            "out": str(out),
+            "parts": found.parts,
+            "alternative": found.alternative and asdict(found.alternative),
+            **evaluation.summary(),
+        },
         *(f"warning: {warning}" for warning in (*new, *caveats(evaluation))),
         f"{_dots(found)}{evaluation.kept_text}",
         *filter(None, [evaluation.card.sentence, evaluation.card.choice_text]),
         evaluation.hidden_text,
+        *([] if found.alternative is None else [found.alternative.text]),
         *next_step,
         f"Report: {out / 'report.html'}",
         as_json=as_json,

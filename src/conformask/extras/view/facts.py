@@ -181,12 +181,12 @@ def facts(evaluation: Evaluation) -> Iterator[Fact]:
     yield _correlation(
         "Correlation of mask size with the unmasked loss",
         (evaluation.correlation_size_loss, evaluation.spearman_size_loss),
-        ("C(M, D)", "mask size and loss without a mask"),
+        ("correlation of sizes", "of mask size and the loss without a mask"),
     )
     yield _correlation(
         "Correlation of mask size with the paper’s Opt",
         (evaluation.correlation_size_oracle, evaluation.spearman_size_oracle),
-        ("C(M, M_opt)", "mask size and Opt's"),
+        ("with the paper's best", "of mask size and that of the paper's optimisation"),
     )
     confidence = "on the mean" if promise.confidence is None else percent(promise.confidence)
     yield Fact("Loss, threshold", f"{loss.label}, {card.threshold:.6g}")
@@ -219,7 +219,11 @@ def _sizes(evaluation: Evaluation) -> Iterator[Fact]:
     if opt is not None:
         hidden = rounded_share(opt)
         value = f"{figure(opt)} (on {plural(evaluation.n_paper_oracle, 'image')})"
-    yield Fact("Mean mask size of the paper’s Opt", value, ("by the paper's Opt", hidden, knows))
+    yield Fact(
+        "Mean mask size of the paper’s Opt",
+        value,
+        ("by the paper's best", hidden, f"by its optimisation, {knows}"),
+    )
 
 
 def _masks(evaluation: Evaluation) -> Iterator[Fact]:
