@@ -24,12 +24,14 @@ from conformask.images.scan import (
     swap_question,
 )
 from conformask.images.triplets import SET_ASIDE, Triplets
-from conformask.records.numbers import plural
-from conformask.records.reading import Geometry, Network, Reference, Size, covered, extra_text
+from conformask.records.numbers import plural, rounded_share
+from conformask.records.reading import Geometry, Network, Reading, Reference, Size, covered, extra_text
 from conformask.records.words import clipped_text
 
 SLIGHTLY_FILLED = 0.1
 """Share of the range, up to which it is probably not the one that was meant."""
+SEVERAL = 3
+"""Ratio of the highest values of bright and dim images from which on their brightness is said to vary."""
 SOURCE = r"^(.*[^\W\d_].*\d)[-_. ]"
 """Pattern of the source in a name: the part before the last separator, with a letter and a final digit."""
 
@@ -145,7 +147,8 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
             *filter(None, [copies_text(single.names, within, images)]),
             *_place_warnings(names, geometries),
             *_patient_warnings(triplets, patients),
-            *_range_warnings(extremes, triplets.reading.data_range),
+            *_range_warnings(extremes, triplets.data_range),
+            *_brightness_warnings(extremes["y_hat"][1::2], triplets.reading),
             *filter(None, [clipped_text(clipped)]),
             *filter(None, [swap_question(distances)]),
         ),
@@ -221,6 +224,18 @@ def _range_warnings(extremes: Mapping[str, list[float]], data_range: DataRange |
                 f"{role} has no value above {highest} of {high:g} and none below {lowest}: thresholds are "
                 "shares of the range from black to white, so state the one that is filled (--data-range)"
             )
+
+
+def _brightness_warnings(highest: Sequence[float], reading: Reading) -> Iterator[str]:
+    """Warn where the highest values of y_hat differ several times from image to image."""
+    dim, bright = np.quantile(highest, (0.1, 0.9)).tolist()
+    if bright > SEVERAL * dim and not reading.has_own_range:
+        yield (
+            f"the brightness of images varies: a tenth of them reach at most {rounded_share(dim)} of the "
+            f"range, a tenth at least {rounded_share(bright)}. Errors count as shares of one range, so dim "
+            "images pass without a mask and bright ones are hidden; --data-range image counts them in each "
+            "image's own range"
+        )
 
 
 def _patient_warnings(triplets: Triplets, patients: Sequence[str | None]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Writing manifest.csv: where the files of triplets lie, and the part that each triplet is in."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from conformask.images.rows import MANIFEST, ROLES, Provenance
@@ -9,12 +10,13 @@ from conformask.records.record import write_csv
 
 
 def write_manifest(folder: Path, parts: Mapping[str, Triplets], provenance: Provenance) -> None:
-    """List the files of all parts, where they are; those in the folder move with it.
+    """List the files of all parts, where they are and how they are read; those in the folder move with it.
 
     Raises:
         OutputError: the folder has a manifest.csv that its triplets.json does not claim.
     """
-    provenance.claim(folder, [MANIFEST])
+    reading = next(iter(parts.values())).reading
+    replace(provenance, reading=reading).claim(folder, [MANIFEST])
     lines = []
     for part, images in parts.items():
         columns = {role: role for role in ROLES} | images.layer_columns

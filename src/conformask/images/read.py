@@ -48,7 +48,7 @@ from conformask.images.formats import (
 )
 from conformask.images.npy_png import JPEG, NPY, NPZ, PNG
 from conformask.images.tiff import TIFF
-from conformask.records.reading import PLAIN, Reading, Size
+from conformask.records.reading import PERCENTILES, PLAIN, Reading, Size
 from conformask.records.record import (
     Array,
     atomic_write,
@@ -647,6 +647,10 @@ def write_blocks(path: Path, shape: Shape, blocks: Blocks, under: SourceImage) -
         kind.write_blocks(aside, shape, blocks, side_of_block(space), under)
 
 
+MOST_SAMPLED = 2**20
+"""Number of pixels from which on the range of an image is that of a grid of them."""
+NARROWEST = 1e-6
+"""The width of the range of a constant image, as a share of its value or of 1."""
 LARGEST_SLAB = 2**27
 """Most values in a slab of full width that stays in memory for the tiles beside each other."""
 
@@ -674,6 +678,25 @@ class Raster:
         check_memory(name, FLOAT32 * window.size)
         return to_unit(window, self.header, self.reading, name)
 
+    def own_range(self) -> DataRange:
+        """Return the PERCENTILES of the image: of a regular grid of about MOST_SAMPLED pixels, all channels.
+
+        Where they are equal, those of its least and largest value; a constant image gets the narrowest range.
+        """
+        step = math.ceil((math.prod(self.size) / MOST_SAMPLED) ** (1 / len(self.size)))
+        samples = [
+            self.window(places)[tuple(slice(-side.start % step, None, step) for side in places)].reshape(-1)
+            for places in grid(self.size)
+        ]
+        values = np.concatenate(samples).astype(np.float64)
+        values = values[np.isfinite(values)]
+        if not values.size:
+            raise ImageError(f"{self.name} has no finite value: it has no range of its own")
+        low, high = np.percentile(values, PERCENTILES)
+        if low == high:
+            low, high = values.min(), values.max()
+        return float(low), float(max(high, low + NARROWEST * max(1.0, abs(low))))
+
     def values(self, places: Places) -> Image:
         """Read a window as float32 (C, *space) with the values that the file holds."""
         return np.ascontiguousarray(channels_first(self.window(places), len(places)), np.float32)
@@ -688,6 +711,16 @@ class Raster:
             outside += count_clipped(window, self.header, self.reading, self.name)
             values += window.size
         return outside / values
+
+
+def in_own_range(reading: Reading, x: Raster, y_hat: Raster) -> tuple[Raster, Raster]:
+    """Return the images of a triplet with their range, where each has its own: one of them is read."""
+    role = reading.source_of_range
+    if role is None:
+        return x, y_hat
+    own = (x if role == "x" else y_hat).own_range()
+    outputs = replace(y_hat, reading=y_hat.reading.settled(own))
+    return (replace(x, reading=x.reading.settled(own)) if role == "x" else x), outputs
 
 
 def open_raster(image: UnreadImage, reading: Reading = PLAIN, name: str = "the array") -> Raster:

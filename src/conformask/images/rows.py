@@ -87,6 +87,7 @@ class TripletRow(TripletOf[UnreadImage, UnreadImage]):
 
     def read(self, reading: Reading) -> Triplet:
         """Read the triplet."""
+        reading = self.settled(reading)
         (x, x_header), (y_hat, y_hat_header) = self._image("x", reading), self._image("y_hat", reading)
         y, y_header = (None, None) if self.y is None else self._image("y", reading)
         headers, geometry = (x_header, y_hat_header, y_header), y_hat_header.geometry
@@ -119,12 +120,20 @@ class TripletRow(TripletOf[UnreadImage, UnreadImage]):
         """Return the header of an image, which is not decoded."""
         return header_of_image(self._given(role), reading, self.text(role))
 
+    def settled(self, reading: Reading) -> Reading:
+        """Return the reading with the range of this image, where each has its own: an image is decoded."""
+        role = reading.source_of_range
+        if role is None:
+            return reading
+        return reading.settled(open_raster(self._given(role), reading.of(role), self.text(role)).own_range())
+
     def raster(self, role: Role, reading: Reading) -> Raster:
-        """Open an image to be read window by window; only its header is read now."""
-        return open_raster(self._given(role), reading.of(role), self.text(role))
+        """Open an image to be read window by window; its header is read now, and what `settled` reads."""
+        return open_raster(self._given(role), self.settled(reading).of(role), self.text(role))
 
     def opened(self, reading: Reading) -> OpenedTriplet:
         """Open the triplet to be read window by window, without y where that is noisy."""
+        reading = self.settled(reading)
         has_truth = self.y is not None and not self.reference(reading).is_noisy
         y = self.raster("y", reading) if has_truth else None
         x, y_hat = self.raster("x", reading), self.raster("y_hat", reading)
@@ -611,6 +620,8 @@ class Provenance:
     """Hash of the true images and of the task, until the triplets are finished."""
     finished: bool = True
     """True if the triplets are complete."""
+    reading: Reading | None = None
+    """How the files that manifest.csv lists are read, where conformask listed a user's; else None."""
 
     def save(self, folder: Path) -> None:
         """Write triplets.json."""

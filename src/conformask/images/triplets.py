@@ -58,6 +58,7 @@ from conformask.records.reading import (
     Reading,
     Reference,
     check_network,
+    values_of,
 )
 from conformask.records.record import hash_of_text
 
@@ -163,7 +164,7 @@ class Triplets:
     @property
     def data_range(self) -> DataRange | None:
         """The values that become 0 and 1, where they were given."""
-        return self.reading.data_range
+        return self.reading.stated_range
 
     def file(self, index: int, role: str = "y_hat") -> Path | None:
         """Return the file of an image, perhaps with #t=3; None for an array."""
@@ -241,15 +242,17 @@ class Triplets:
     @property
     def values(self) -> Values | None:
         """The values of y_hat that become 0 and 1; None where they are not known."""
-        used = self.range_of("y_hat")
-        is_stated = self.reading.data_range is not None
-        return None if used is None else Values(*used, self.reading.units, is_stated)
+        return values_of(self.reading, self.range_of("y_hat"))
 
     def _shape_text(self, role: Role) -> str:
         """Return the size and the channels of the first triplet's image of this role, in words."""
         header = self.header(0, role)
         channels = "channel" if header.channels == 1 else "channels"
         return f"{' x '.join(map(str, header.space))} with {header.channels} {channels}"
+
+    def settled(self, index: int) -> Reading:
+        """Return how a triplet is read, with its range where each image has its own."""
+        return self._rows[index].settled(self.reading)
 
     def raster(self, index: int, role: Role) -> Raster:
         """Open an image of a triplet to be read window by window; only its header is read now."""
@@ -437,6 +440,8 @@ class Triplets:
         path = Path(path)
         provenance = Provenance.load(path.parent, network)
         reading = reading or Reading(data_range)
+        if provenance.reading is not None:
+            reading = reading.over(provenance.reading)
         return cls(rows_of_manifest(path, reading), reading, provenance)
 
     @classmethod

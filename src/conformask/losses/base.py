@@ -12,7 +12,7 @@ from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.extensions import LOSSES, PACKAGE, Extensions
 from conformask.records.loss import LP, OwnLoss, StatedLoss, Texts
 from conformask.records.names import DISTANCES
-from conformask.records.numbers import DIGITS, Values, rounded_up, written
+from conformask.records.numbers import DIGITS, THE_RANGE, Values, rounded_up, written
 from conformask.records.reading import Geometry, PhysicalWindow, Reference
 from conformask.records.record import Array, Json
 from conformask.records.selection import tolerance_of
@@ -415,7 +415,8 @@ class MapLoss(Loss):
             name = f"the {label}" if label.endswith(" map") else f"the map {label}"
             return f"{written(rounded_up(error, digits))} in {name}"
         share = error ** (1 / self.power)
-        text = f"{written(rounded_up(100 * share, digits))} % of the range"
+        whole = THE_RANGE if values is None else values.whole
+        text = f"{written(rounded_up(100 * share, digits))} % of {whole}"
         in_values = None if values is None else values.text(share, digits)
         return text if in_values is None else f"{text} ({in_values})"
 

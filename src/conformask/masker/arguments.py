@@ -1,6 +1,7 @@
 """What a user gives to a masker: images as batches in [0, 1], and the facts that its rule needs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,16 @@ from torch import Tensor
 
 from conformask.arrays import Array, Batch, Images, Triplet, Weigh
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, chosen, warn
+from conformask.images.formats import DataRange
 from conformask.images.layers import LAYERS
-from conformask.images.read import Image, image_and_header
+from conformask.images.read import Image, image_and_header, open_raster
 from conformask.images.rows import TripletRow
 from conformask.images.triplets import stacked
 from conformask.masker.admission import Admission
 from conformask.masks.critical import features_of
 from conformask.promises.order import SLACK, ImageCovariates
 from conformask.records.card import KINDS, CalibrationCard
+from conformask.records.reading import Reading
 
 UNIT = (0.0, 1.0)
 """The range of images inside conformask."""
@@ -45,7 +48,8 @@ def given(
         return stacked([x])
     if y_hat is None or isinstance(x, Tensor) != isinstance(y_hat, Tensor):
         raise InvalidArgumentError("x and y_hat must both be tensors or both be arrays")
-    inputs, outputs = batch_of(card, "x", x), batch_of(card, "y_hat", y_hat)
+    ranges = own_ranges(card, x, y_hat)
+    inputs, outputs = batch_of(card, "x", x, ranges), batch_of(card, "y_hat", y_hat, ranges)
     if len(inputs) != len(outputs) or not len(inputs):
         raise InvalidArgumentError(
             f"x has {len(inputs)} images, but y_hat has {len(outputs)}: give the same number, at least 1"
@@ -87,8 +91,30 @@ def layer_of(card: CalibrationCard, name: str, layer: Tensor | Array, y_hat: Ima
     return torch.from_numpy(triplet.layers[name])[None]
 
 
-def batch_of(card: CalibrationCard, role: str, image: Tensor | Array) -> Images:
-    """Return x, y_hat or y, an array or a tensor (N, C, *space), as a batch in [0, 1], without gradients."""
+def own_ranges(card: CalibrationCard, x: Tensor | Array, y_hat: Tensor | Array) -> list[DataRange]:
+    """Return the range of each image, where each has its own; empty where all have one range."""
+    role = card.read.source_of_range
+    if role is None:
+        return []
+    images = x if role == "x" else y_hat
+    if not isinstance(images, Tensor):
+        return [open_raster(images, card.reading_of(role, images.dtype), role).own_range()]
+    arrays = (np.moveaxis(image.detach().float().cpu().numpy(), 0, -1) for image in images)
+    axes = "ZYXC"[-len(card.sizes[0]) - 1 :]
+    return [open_raster(array, Reading(axes=axes), role).own_range() for array in arrays]
+
+
+def batch_of(
+    card: CalibrationCard, role: str, image: Tensor | Array, ranges: Sequence[DataRange] = ()
+) -> Images:
+    """Return x, y_hat or y, an array or a tensor (N, C, *space), as a batch in [0, 1], without gradients.
+
+    `ranges` are those of `own_ranges`.
+    """
+    if ranges:
+        cards = [replace(card, read=card.read.settled(each)) for each in ranges]
+        parts = [each[None] for each in image] if isinstance(image, Tensor) else [image]
+        return torch.cat([batch_of(own, role, part) for own, part in zip(cards, parts, strict=False)])
     if not isinstance(image, Tensor):
         return torch.from_numpy(image_of(card, role, image))[None]
     if not image.is_floating_point():
@@ -102,7 +128,7 @@ def batch_of(card: CalibrationCard, role: str, image: Tensor | Array) -> Images:
             "image"
         )
     reading = card.reading_of(role, np.dtype(np.float32))
-    low, high = reading.data_range or UNIT
+    low, high = reading.stated_range or UNIT
     values = image.detach().float()
     unit = values if (low, high) == UNIT else (values - low) / (high - low)
     unit = 1 - unit if reading.inverted else unit

@@ -33,6 +33,7 @@ from conformask.records.reading import (
     check_network,
     covered,
     size_text,
+    values_of,
 )
 from conformask.records.record import Array, Json, from_dict, hash_of, hash_of_arrays, vars_but
 from conformask.records.upgrade import SPELT, as_hashed, with_loss, with_promise
@@ -83,30 +84,32 @@ class Domain:
     @property
     def reading(self) -> Reading:
         """The settings for new images; up to 0.2 the stated range was that of x of 8 bits, too."""
-        of_all = self.read.data_range if self.range_of_x in (None, self.read.data_range) else None
+        of_all = self.read.stated_range if self.range_of_x in (None, self.read.data_range) else None
         return replace(self.read, x_range=self.read.x_range or of_all)
 
     @property
     def values(self) -> Values | None:
         """The values of y_hat that become 0 and 1; None where they are not known."""
-        if self.range_of_y_hat is None:
-            return None
-        return Values(*self.range_of_y_hat, self.read.units, self.read.data_range is not None)
+        return values_of(self.read, self.range_of_y_hat)
 
     def reading_of(self, role: str, dtype: np.dtype[Any]) -> Reading:
         """Return how a user's array is read as x or y_hat: like the images of the calibration.
+
+        Where each image has its own range, it is still to be settled (see `Reading.settled`).
 
         Floats are in [0, 1], or in the range that was stated. Integers have the range that was used, such as
         0 to 4095 for a DICOM file with 12 bits. If the calibration's files were inverted, arrays are taken to
         hold what such files hold and are inverted as well; floats in [0, 1] are not: larger is brighter.
         """
         reading = self.reading.of(role)
+        if reading.has_own_range:
+            return reading
         used = self.range_of_x if role == "x" else self.range_of_y_hat
         turned = role in self.turned
         if reading.keeps_own_range and not turned:  # a range that was stated was not for x
             reading = replace(reading, data_range=None)
         if reading.data_range is not None and turned:
-            return replace(reading, data_range=used, inverted=True)
+            return replace(reading, data_range=used or reading.data_range, inverted=True)
         if reading.data_range is not None or used is None or dtype.kind not in "ui":
             return reading
         if used == UNIT and dtype == np.uint8:

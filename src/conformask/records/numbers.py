@@ -44,6 +44,10 @@ DIGITS = 3
 """Number of digits to which upper limits are rounded up, so that no sentence says more than is promised."""
 
 
+THE_RANGE = "the range"
+"""What shares of errors are shares of, in words."""
+
+
 @dataclass(frozen=True)
 class Values:
     """The values of y_hat that become 0 and 1, and their unit."""
@@ -53,6 +57,13 @@ class Values:
     units: str | None
     is_stated: bool
     """True if a person stated the values; otherwise they are those of the type of the files."""
+    of_each: bool = False
+    """True if each image has its own range, so that no values are those of all."""
+
+    @property
+    def whole(self) -> str:
+        """What shares are shares of, in words."""
+        return "each image's own range" if self.of_each else THE_RANGE
 
     @property
     def span(self) -> float:

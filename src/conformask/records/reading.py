@@ -8,11 +8,12 @@ import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
 from conformask.errors import InvalidArgumentError, MismatchError, warn
+from conformask.records.numbers import Values
 from conformask.records.record import Array
 
 CLOSE = 1e-3
@@ -430,6 +431,12 @@ COMPONENTS = "components:"
 """Beginning of `objects` where objects are the parts of an image above a threshold."""
 
 
+OWN: Final = "image"
+"""The `data_range` with which each image has its own range."""
+PERCENTILES = (0.1, 99.9)
+"""The percentiles of an image that become 0 and 1 in its own range."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """Instructions for reading images, in addition to their files; the same for calibration and new images.
@@ -449,8 +456,10 @@ class Reading:
         ((1, 4, 8, 8), 0.25)
     """
 
-    data_range: tuple[float, float] | None = None
-    """Values of black and white, if the file type does not define them; x of 8 bits keeps 0 to 255."""
+    data_range: tuple[float, float] | Literal["image"] | None = None
+    """Values of black and white, if the file type does not define them; x of 8 bits keeps 0 to 255. Or image:
+    each image has its own range, from the 0.1 to the 99.9 percentile of x (of y_hat if x has an x_range), to
+    which its x, y_hat and y are clipped, for images of very different brightness."""
     x_range: tuple[float, float] | None = None
     """Values of black and white in x, if they differ from those of y_hat and y."""
     axes: str | None = None
@@ -483,6 +492,11 @@ class Reading:
 
     def __post_init__(self) -> None:
         axes, threshold = self.axes, self.components_above
+        if self.has_own_range and (self.units is not None or self.clip is not None):
+            raise InvalidArgumentError(
+                "data_range 'image' counts errors as shares of each image's own range, which has no unit, "
+                "and clips all values to it: leave out units (--units) and clip (--clip)"
+            )
         if threshold is not None and not 0 <= threshold < 1:
             raise InvalidArgumentError(
                 f"objects {self.objects!r}: give a threshold of at least 0 and below 1, such as "
@@ -504,6 +518,27 @@ class Reading:
                 f"axes {axes!r}: give letters of {AXES}, each at most once and with Y and X, such as "
                 "ZYX or CZYX"
             )
+
+    @property
+    def has_own_range(self) -> bool:
+        """True if each image has its own range, which is known once it is decoded; see `settled`."""
+        return self.data_range == OWN
+
+    @property
+    def source_of_range(self) -> Literal["x", "y_hat"] | None:
+        """The image whose percentiles are the range of a triplet; None where all have one range."""
+        if not self.has_own_range:
+            return None
+        return "x" if self.x_range is None else "y_hat"
+
+    @property
+    def stated_range(self) -> tuple[float, float] | None:
+        """The values of black and white of all images, where they are given."""
+        return None if isinstance(self.data_range, str) else self.data_range
+
+    def settled(self, own: tuple[float, float]) -> "Reading":
+        """Return the instructions for one image whose own range this is."""
+        return replace(self, data_range=own, x_range=self.x_range or own, clip="all")
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -552,9 +587,14 @@ class Reading:
         return self.role == "x" and self.x_range is None
 
     def ends(self, of_file: tuple[float, float] | None, bits: int) -> tuple[float, float] | None:
-        """Return the values that become 0 and 1, given the range that a file itself defines, and its bits."""
+        """Return the values that become 0 and 1, given the range that a file itself defines, and its bits.
+
+        None where they are not known, or those of the image itself.
+        """
+        if self.has_own_range:
+            return None
         keeps_own = self.keeps_own_range and bits == EIGHT_BITS and of_file is not None
-        return of_file if keeps_own else self.data_range or of_file
+        return of_file if keeps_own else self.stated_range or of_file
 
     @property
     def facts(self) -> list[object]:
@@ -576,3 +616,10 @@ def is_set(value: object) -> bool:
 
 
 PLAIN = Reading()
+
+
+def values_of(reading: Reading, used: tuple[float, float] | None) -> Values | None:
+    """Return the values that become 0 and 1, of which `used` are those of all images; None if not known."""
+    if reading.has_own_range:
+        return Values(0, 1, None, is_stated=False, of_each=True)
+    return None if used is None else Values(*used, reading.units, reading.data_range is not None)

@@ -37,7 +37,7 @@ from conformask.images.pictures import as_bytes, in_colors, overlay
 from conformask.masker.card import card_text
 from conformask.masker.components import waves
 from conformask.masker.masker import Masker
-from conformask.records.reading import Caveat
+from conformask.records.reading import PERCENTILES, Caveat, Reading
 from conformask.records.record import Array, Json
 
 if TYPE_CHECKING:
@@ -190,14 +190,22 @@ def cover(tensors: Mapping[str, Array]) -> Image.Image:
     return Image.fromarray(np.concatenate([output, overlay(output, mask)], axis=1))
 
 
+def _ends(reading: Reading) -> tuple[object, object]:
+    """Return the values that become 0 and 1, in words where they are not numbers."""
+    if reading.has_own_range:
+        low, high = PERCENTILES
+        return f"the {low} percentile of its {reading.source_of_range}", f"the {high} percentile"
+    return reading.stated_range or ("black", "white")
+
+
 def documentation(
     masker: Masker, inputs: Mapping[str, Array], outputs: Mapping[str, Array], caveat: Caveat | None
 ) -> str:
     """Return the documentation that bioimage.io shows: the card, the tensors, and how to validate it."""
     card = masker.card
     notice = "" if caveat is None else f"**{masker.card.sentence_here(caveat, caveat.text)}**\n\n"
-    low, high = card.reading.of("y_hat").data_range or ("black", "white")
-    x_low, x_high = card.reading_of("x", np.dtype(np.float32)).data_range or ("black", "white")
+    readings = card.reading.of("y_hat"), card.reading_of("x", np.dtype(np.float32))
+    (low, high), (x_low, x_high) = map(_ends, readings)
     rows = "\n".join(
         f"| {'in' if name in inputs else 'out'} | {name} | {' x '.join(map(str, tensor.shape[1:]))} | "
         f"{TENSORS[name]} |"

@@ -14,7 +14,7 @@ from conformask.errors import InvalidArgumentError, MismatchError, MissingFileEr
 from conformask.extensions import pip_install
 from conformask.images.formats import Header, Places, arranged, header_of
 from conformask.images.layers import OpenedLayer
-from conformask.images.read import Image, Raster, grid, to_unit
+from conformask.images.read import Image, Raster, grid, in_own_range, to_unit
 from conformask.images.rows import OpenedTriplet
 from conformask.masker.admission import NewImage
 from conformask.masker.masker import Masker
@@ -94,11 +94,11 @@ def masked(
         masker.card.check_axes(role, array.shape)
     x, y_hat = _arrange("x", x, reading), _arrange("y_hat", y_hat, reading)
     maps = [] if cues is None or not masker.scorer.cue_channels else [_arrange("cues", cues, reading)]
-    rasters = _raster("x", x, masker), _raster("y_hat", y_hat, masker)
+    rasters = in_own_range(masker.card.read, _raster("x", x, masker), _raster("y_hat", y_hat, masker))
     layers = {"cues": OpenedLayer.of(_raster("cues", maps[0], masker))} if maps else {}
     known = {"category": category, "weight": weight}
     facts = {name: fact for name, fact in known.items() if fact is not None}
-    image = OpenedTriplet("the image", *rasters, None, layers, facts)
+    image = OpenedTriplet("the image", rasters[0], rasters[1], None, layers, facts)
     masker.admit(NewImage.of_opened(image)).warn()
     if masker.card.patches is not None:
         raise InvalidArgumentError(

@@ -31,7 +31,7 @@ from conformask.images.rows import Provenance
 from conformask.images.triplets import Triplets
 from conformask.masker.admission import limits_of_means
 from conformask.masker.masker import Masker
-from conformask.records.reading import Caveat, Size
+from conformask.records.reading import PERCENTILES, Caveat, Size
 from conformask.records.record import atomic_write, check_output, to_jsonable
 from conformask.records.words import network_label
 from conformask.scores.scorer import score_of
@@ -279,6 +279,11 @@ def load_predictor(
     masker: Masker, predictor: str | Path | None, network: str | None, *, allow_network_mismatch: bool
 ) -> tuple[PredictorGraph | None, Caveat | None]:
     """Return a predictor for a masker, with a caveat if the promise may not be about its outputs."""
+    if predictor is not None and masker.card.read.has_own_range:
+        raise InvalidArgumentError(
+            "with data_range 'image', x and y_hat are scaled once y_hat is known: export without "
+            "--predictor, and scale both (docs/how-to/deploy.md)"
+        )
     if predictor is None:
         return None, None
     refuse_further_inputs(masker)
@@ -333,6 +338,9 @@ def metadata(masker: Masker, caveat: Caveat | None) -> dict[str, str]:
     }
     for formula in masker.card.formula_here(caveat):
         entries["formula"] = formula
+    if role := masker.card.read.source_of_range:
+        low, high = PERCENTILES
+        entries["range"] = f"x and y_hat are clipped to the {low} and {high} percentile of {role}, 0 and 1"
     if masker.scorer.cue_channels:
         entries["cues"] = masker.card.cues_made or "given"
     if lam is None:

@@ -321,6 +321,11 @@ def add_outputs(
     """
     processes, recipe = launch(compute), CueRecipe.of(cues, show)
     folder, reading = Path(data), reading or Reading(data_range)
+    if reading.has_own_range:
+        raise InvalidArgumentError(
+            "data_range 'image' is for outputs that exist already: let your function normalise x and undo "
+            "it, or state one range"
+        )
     inputs, truths, written, mapped = (_images_of(folder / role) for role in ("x", "y", "y_hat", CUES))
     if not inputs:
         raise MissingFileError(f"{folder} has no images in x/ to run the predictor on")
@@ -409,7 +414,7 @@ def _write_output(stem: Path, output: Image, x: Path, reading: Reading) -> None:
 
     Other volumes are NIfTI, other channels npy. All but PNG have the units of the given range.
     """
-    low, high = reading.data_range or (0.0, 1.0)
+    low, high = reading.stated_range or (0.0, 1.0)
     header = read_header(x, reading)
     if (write_over := _writer_over(x, header, output)) is not None:
         with atomic_write(stem.with_name(f"{stem.name}{name_and_suffix(x)[1]}")) as aside:

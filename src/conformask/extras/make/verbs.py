@@ -315,7 +315,7 @@ def probe(
     from conformask.extras.view.page import check_strip_file
 
     check_strip_file(out)
-    network = custom_predictor(predictor, read.data_range)
+    network = custom_predictor(predictor, read.stated_range)
     found = probed(network, images, reading=read)
     written = found.save(out)
     rows = [
@@ -406,16 +406,16 @@ def triplets(
     if task is None:
         if (data, size, stride) != (None, None, None):
             bad_usage("DATA, --size and --stride go with --task, which makes x from true images")
-        own = custom_predictor(predictor, read.data_range)
+        own = custom_predictor(predictor, read.stated_range)
         n = add_outputs(images, own, reading=read, cues=cues, show=shown, compute=devices)
         record, made = {"data": str(images), "n": n, "predictor": predictor}, images
         lines = [f"{n} {'groups of outputs' if shown == 'all' else 'outputs'} in {images / 'y_hat'}"]
     else:
         if data is None or size is None:
             bad_usage("--task makes x from true images: give DATA and --size as well")
-        source = Images.from_folder(images, size, stride, split, seed, read.data_range, colour=True)
+        source = Images.from_folder(images, size, stride, split, seed, read.stated_range, colour=True)
         of_task = task_by_name(task)
-        network = predictor_named(predictor, of_task, read.data_range)
+        network = predictor_named(predictor, of_task, read.stated_range)
         population = population_of(stride, split)
         n = write_triplets(
             source, data, task=of_task, predictor=network, population=population, cues=recipe, compute=devices

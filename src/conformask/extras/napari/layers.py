@@ -21,7 +21,15 @@ from conformask.errors import ConformaskError, MismatchError
 from conformask.images.formats import DataRange, Header, Places, Shape, bits_of, range_of, zeros_on_disk
 from conformask.images.layers import OpenedLayer
 from conformask.images.pictures import HATCH
-from conformask.images.read import Raster, list_images, name_and_suffix, open_raster, read_header, times_of
+from conformask.images.read import (
+    Raster,
+    in_own_range,
+    list_images,
+    name_and_suffix,
+    open_raster,
+    read_header,
+    times_of,
+)
 from conformask.images.rows import OpenedTriplet, Role
 from conformask.masker.admission import NewImage
 from conformask.masker.folder import CLAIM, MASKS, OBJECTS, MaskFolder
@@ -325,6 +333,7 @@ def images_of(
     for index in np.ndindex(outputs.lead):
         x_raster = inputs.raster(index, "x", masker.card, data_range)
         output = outputs.raster(index, "y_hat", masker.card, data_range)
+        x_raster, output = in_own_range(masker.card.read, x_raster, output)
         beside = {"cues": OpenedLayer.of(maps[0].plain_raster(index))} if maps else {}
         images.append(OpenedTriplet(output.name, x_raster, output, None, beside))
     masker.admit(NewImage.of_opened(images[0]))

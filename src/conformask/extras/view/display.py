@@ -24,7 +24,7 @@ from conformask.images.pictures import (
     shrunk_overlay,
     titles_for,
 )
-from conformask.masker.arguments import batch_of
+from conformask.masker.arguments import batch_of, own_ranges
 from conformask.masker.guards import has_theorem
 from conformask.masker.masker import Judged, Masker
 from conformask.masks.critical import mask_size, unmasked_loss
@@ -85,7 +85,9 @@ def show(
     if not isinstance(x, Triplet):
         if y is not None and isinstance(y, Tensor) != isinstance(x, Tensor):
             raise InvalidArgumentError("x, y_hat and y must all be tensors or all be arrays")
-        item = replace(item, y=None if y is None else batch_of(masker.card, "y", y))
+        assert y_hat is not None  # or it was refused above
+        ranges = own_ranges(masker.card, x, y_hat)
+        item = replace(item, y=None if y is None else batch_of(masker.card, "y", y, ranges))
     if item.y is not None and item.y.shape != item.y_hat.shape:
         raise InvalidArgumentError(
             f"y has shape {tuple(item.y.shape)}, but y_hat has {tuple(item.y_hat.shape)} (N, C, H, W): "

@@ -176,7 +176,8 @@ class CollectionImage:
     @cached_property
     def data_range(self) -> DataRange:
         """Values of y_hat that became 0 and 1."""
-        return self.triplets.data_range or self.header.data_range or UNIT
+        reading = self.triplets.settled(self.index)
+        return reading.stated_range or self.header.data_range or UNIT
 
     @property
     def known(self) -> NewImage:
@@ -187,7 +188,7 @@ class CollectionImage:
     def x_range(self) -> DataRange:
         """Values of x that became 0 and 1."""
         header = self.triplets.header(self.index, "x")
-        return self.triplets.reading.of("x").ends(header.data_range, header.bits) or UNIT
+        return self.triplets.settled(self.index).of("x").ends(header.data_range, header.bits) or UNIT
 
 
 MOST_PIXELS = 4096**2

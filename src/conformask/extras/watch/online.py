@@ -14,7 +14,7 @@ from conformask.arrays import Array, Batch
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, expect
 from conformask.images.layers import region_of_array
 from conformask.images.read import check_name
-from conformask.masker.arguments import given, image_of
+from conformask.masker.arguments import batch_of, given, own_ranges
 from conformask.masker.masker import Masker
 from conformask.masks.critical import critical_lambdas
 from conformask.promises.order import ROUNDING
@@ -141,7 +141,8 @@ class OnlineMasker:
         item = self._scored(name, arrays, None)
         self.masker.admit_scored(item).warn()
         mask = self.masker.open(item, np.array([self.lam]))[0].cpu().numpy()
-        self.waiting[name] = {**arrays, "lam": np.array(self.lam)}
+        ranges = own_ranges(self.masker.card, x, y_hat)
+        self.waiting[name] = {**arrays, "lam": np.array(self.lam), "ranges": np.array(ranges)}
         return mask[0] if len(mask) == 1 else np.moveaxis(mask, 0, -1)
 
     def learn(self, name: str, y: Array, *, region: Array | None = None) -> bool:
@@ -157,7 +158,8 @@ class OnlineMasker:
                 f"no image {name!r} waits for its truth; waiting: {sorted(self.waiting)}"
             )
         arrays = self.waiting[name]
-        truth = image_of(self.masker.card, "y", y)
+        ranges = [(low, high) for low, high in arrays.get("ranges", np.empty((0, 2))).tolist()]
+        truth = batch_of(self.masker.card, "y", np.asarray(y), ranges)[0].numpy()
         if truth.shape != arrays["y_hat"].shape:
             raise ImageError(
                 f"y of {name!r} has shape {truth.shape}, but y_hat has {arrays['y_hat'].shape} (C, *space); "
@@ -177,7 +179,7 @@ class OnlineMasker:
         return within
 
     def _scored(self, name: str, arrays: Mapping[str, Array], y: Tensor | None) -> Batch:
-        images = {role: torch.from_numpy(array)[None] for role, array in arrays.items() if array.ndim}
+        images = {role: torch.from_numpy(array)[None] for role, array in arrays.items() if array.ndim > 2}
         x, y_hat = images.pop("x"), images.pop("y_hat")
         return self.masker.scored(Batch((name,), x, y_hat, y, images))
 
