@@ -178,7 +178,7 @@ def test_of_a_promise_for_each_category_the_worst_is_named():
     new = triplets(y_hat, y, categories=category)
     text = kept(number, number.intervals(new), new)
     assert text.startswith("Measured: 45 of 60 images kept it (")
-    assert "; in the worst category, b, 50 % of 30 (between " in text
+    assert "; in the worst category, b, 50 % of 30 (95 % interval " in text
 
 
 def test_ends_are_those_of_crepes():
