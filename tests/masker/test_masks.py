@@ -24,7 +24,7 @@ from conformask.masker import mask_files, write as masks_module
 from conformask.masker.calibrate import calibrate
 from conformask.masker.folder import COLUMNS, MaskFolder, MaskRow
 from conformask.masker.write import write_masks
-from conformask.records.record import read_json, write_csv, write_json
+from conformask.records.record import read_json, read_sealed, write_csv, write_json
 from conformask.records.words import measurement_text
 from conformask.scores.scorer import Heuristic, Tiled
 from synthetic_triplets import arrays, scale_of, triplets
@@ -210,6 +210,18 @@ def test_masks_of_another_promise_are_never_mixed_in(masker, data, tmp_path, kil
     write_masks(other, Triplets.from_folder(data), out)
     write_masks(other, Triplets.from_folder(data), tmp_path / "whole")
     assert snapshot(out) == snapshot(tmp_path / "whole")
+
+
+def test_a_sentence_changed_by_hand_is_noticed_and_written_again(masker, data, tmp_path):
+    write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
+    path = tmp_path / "out" / "masks.json"
+    written = read_sealed(path)
+    path.write_text(path.read_text().replace(" new images, ", " images of anything, "))
+    with pytest.raises(MismatchError, match=r"masks.json is damaged, or is not the file that was written"):
+        read_sealed(path)
+    write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
+    assert read_sealed(path) == written
+    assert written["sentence"] == masker.sentence
 
 
 def test_masks_of_images_that_are_gone(masker, data, tmp_path):

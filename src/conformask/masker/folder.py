@@ -93,7 +93,7 @@ class MaskFolder:
             )
         if trouble:
             remove_claimed(record)
-        claim(record, promise, [SIZES, *names])
+        claim(record, promise, [SIZES, *names], sealed=True)
         self.write(list(self.lines().values()))
 
     def refuse_unclaimed(self) -> None:

@@ -3,6 +3,7 @@
 import csv
 import errno
 import re
+import shutil
 from dataclasses import replace
 from html import unescape
 
@@ -13,6 +14,7 @@ import tifffile
 from runs_of_fields import Run, pair, run_of, spread
 
 import conformask as cm
+from conformask.errors import MismatchError
 from conformask.extras.view.sliders import SliderSetting, bound_text, recalibrated_at
 from conformask.images.read import read_image
 from conformask.records.numbers import rounded_share
@@ -560,6 +562,14 @@ def test_a_folder_of_masks(qt, written, planes, file):
     assert film.metadata["sentence"] == planes.masker.sentence
     sizes = [1 - mask.mean(dtype=np.float64) for mask in expected]
     assert list(film.metadata["mask_sizes"].values()) == pytest.approx(sizes, abs=1e-4)
+
+
+def test_a_sentence_changed_by_hand_is_not_shown(qt, written, tmp_path):
+    folder = shutil.copytree(written, tmp_path / "masks")
+    path = folder / "masks.json"
+    path.write_text(path.read_text().replace(" new images, ", " images of anything, "))
+    with pytest.raises(MismatchError, match=r"masks.json is damaged, or is not the file that was written"):
+        opened(folder)
 
 
 @pytest.mark.parametrize("inside", ["", "masks"])

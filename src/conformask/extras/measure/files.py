@@ -11,11 +11,12 @@ from conformask.records.record import (
     Json,
     exclusive_folder,
     from_dict,
+    publish,
     read_json,
+    read_sealed,
     refuse_unclaimed,
     value_as,
     vars_but,
-    write_json,
 )
 from conformask.scores.network_scorer import load_scorer, save_scorer
 from conformask.scores.scorer import Scorer
@@ -41,7 +42,7 @@ def save(number: Number, run: Path) -> Number:
     path = file_of(run, number.quantity)
     refuse_unclaimed([path])
     if path.exists():
-        before = load(number.scorer, path, number.quantity)
+        before = load(number.scorer, path, number.quantity, unsealed=True)
         changed = any(vars(before)[name] != vars(number)[name] for name in ("promise", *SETTINGS))
         overlap = not before.seen.isdisjoint(number.seen)
         number = replace(number, exploratory=overlap and (changed or before.exploratory))
@@ -54,13 +55,14 @@ def save(number: Number, run: Path) -> Number:
     }  # fmt: skip
     with exclusive_folder(run):
         save_scorer(number.scorer, run)
-        write_json(path, record)
+        publish(path, record, {})
     return number
 
 
-def load(scorer: Scorer, path: Path, of: Quantity) -> Number:
-    """Read a number that `save` wrote; the scorer is that of its run."""
-    record = read_json(path, needed=("fingerprint", "promise", "sides", "seen", "domain", *KEPT))
+def load(scorer: Scorer, path: Path, of: Quantity, *, unsealed: bool = False) -> Number:
+    """Read a number that `save` wrote, if `unsealed` even a changed one; the scorer is that of its run."""
+    read = read_json if unsealed else read_sealed
+    record = read(path, ("fingerprint", "promise", "sides", "seen", "domain", *KEPT))
     domain = Domain.from_json(record["domain"], path)
     scorer = alone(scorer, domain.tiles)
     if record["fingerprint"] != scorer.fingerprint:

@@ -8,7 +8,7 @@ from conformask.errors import ConformaskError, MismatchError, MissingFileError, 
 from conformask.masker.remarks import Remark, Remarks, SaysOfImages, no_remarks
 from conformask.records.card import beginning_of
 from conformask.records.numbers import rounded_up, written
-from conformask.records.record import read_json
+from conformask.records.record import read_json, read_sealed
 
 if TYPE_CHECKING:
     from conformask.extras.measure.interval import Interval, Number
@@ -21,7 +21,7 @@ def sentences(run: Path) -> list[str]:
     """Return the sentence of each number of a run folder, but for those of a score that was replaced."""
     paths, scorer = sorted(run.glob("numbers/*.json")), run / "scorer.json"
     score = read_json(scorer).get("fingerprint", "") if paths and scorer.is_file() else ""
-    records = (read_json(path, ("sentence", "fingerprint")) for path in paths)
+    records = (read_sealed(path, ("sentence", "fingerprint")) for path in paths)
     return [record["sentence"] for record in records if record["fingerprint"].startswith(score)]
 
 

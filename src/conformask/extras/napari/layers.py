@@ -38,7 +38,7 @@ from conformask.masker.run_folder import SCORER_FILES, read_promise
 from conformask.masker.whole import ScoredImage, WholeImage
 from conformask.records.card import Domain
 from conformask.records.reading import PLAIN, Geometry, Size
-from conformask.records.record import CALIBRATION, Array, read_json
+from conformask.records.record import CALIBRATION, Array, read_json, read_sealed
 
 Index = tuple[int, ...]
 """Index of one image of a layer: its place along each axis before the spatial ones."""
@@ -416,7 +416,7 @@ def _mask_layers(folder: Path, files: Sequence[Path]) -> list[LayerData]:
 
     Where objects are promised, a layer with the labels of the trusted ones lies over it.
     """
-    claim, sizes = read_json(folder / CLAIM), MaskFolder(folder).lines()
+    claim, sizes = read_sealed(folder / CLAIM), MaskFolder(folder).lines()
     films_by_kind: dict[tuple[object, ...], list[MaskSeries]] = {}
     for film in _films(sorted(files, key=_natural_sort_key)):
         films_by_kind.setdefault(film.kind, []).append(film)
