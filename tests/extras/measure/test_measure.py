@@ -64,6 +64,56 @@ def test_nine_of_ten_intervals_hold_the_true_number(n, symmetric, promise, ties)
     assert ties or np.mean(shares) <= 0.9 + 2 / (n + 1) + 3 * error + 0.1 * (promise == "pac")
 
 
+def cells(generator, n, of, output, truth):
+    """Outputs of `output` of 225 pixels, each a cell; the truth has as many or, as often, `truth`."""
+    y_hat, y = np.zeros((2, n, 225), np.uint16)
+    for image in range(n):
+        y_hat[image, generator.permutation(225)[:output]] = 1 + np.arange(output)
+        size = generator.choice([output, truth])
+        y[image, generator.permutation(225)[:size]] = 1 + np.arange(size)
+    y_hat, y = y_hat.reshape(n, 15, 15), y.reshape(n, 15, 15)
+    if of == "mean":
+        return cm.Triplets.from_arrays(*(np.float32(each > 0) for each in (y, y_hat, y)))
+    x = generator.random((n, 15, 15)).astype(np.float32)
+    return cm.Triplets.from_arrays(x, x**2, x**3, labels=list(y_hat), y_labels=list(y))
+
+
+@pytest.mark.quick(1)
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize(
+    ("of", "ends", "output", "truth"),
+    [
+        ("area", "relative", 22, 7),
+        ("count", "relative", 11, 60),
+        ("count", "absolute", 22, 7),
+        ("mean", "absolute", 12, 1),
+        ("mean", "absolute", 13, 42),
+    ],
+)
+def test_nine_of_ten_intervals_hold_whole_numbers(of, ends, output, truth, symmetric):
+    """In numbers, half of the truths lie exactly at an end, where floats may round them out of it."""
+    generator, shares = np.random.default_rng(0), []
+    for _ in range(5):
+        calibration = cells(generator, 25, of, output, truth)
+        number = measure(MASKER.scorer, calibration, of, ends=ends, symmetric=symmetric)
+        found = number.intervals(cells(generator, 40, of, output, truth))
+        shares.append(np.mean([each.low <= each.truth <= each.high for each in found]))
+    assert np.mean(shares) >= 0.9
+
+
+@pytest.mark.parametrize("unit", [1, 225])
+@pytest.mark.parametrize("relative", [True, False])
+def test_ends_at_the_residuals_of_whole_numbers_hold_these_and_hardly_more(relative, unit):
+    outputs, truths = (each.ravel() / unit for each in np.mgrid[1:226, :226])
+    measured = interval.Measured(outputs, truths, np.ones(len(outputs)), ())
+    widths = interval.widths_of(measured, relative=relative, exponent=0)
+    for sign in (1, -1):
+        residuals = calibrate._residuals(measured, widths, sign)
+        ends = sign * outputs + interval.offsets(widths, residuals)
+        assert (ends >= sign * truths).all()
+        np.testing.assert_allclose(ends, sign * truths, rtol=0, atol=1e-12)
+
+
 @pytest.mark.thorough
 def test_an_end_that_is_one_image_too_near_breaks_the_promise(monkeypatch):
     limits = interval.Side.limits
@@ -421,6 +471,11 @@ def test_the_verb(folders, capsys):
     header, *rows = Path("numbers.csv").read_text().splitlines()
     assert header == "name,mean,mean_low,mean_high"
     assert len(rows) == 4
+    for row in rows:
+        name, _, low, high = row.split(",")
+        shown = next(line for line in printed.splitlines() if line.startswith(f"{name} "))
+        *_, least, most = map(float, shown.split())
+        assert least <= float(low) < float(high) <= most, "rounded outwards"
     main(["measure", "run", "new", "--json"])
     record = json.loads(capsys.readouterr().out)
     assert [each["number"] for each in record["numbers"]] == ["mean"]

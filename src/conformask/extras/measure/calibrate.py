@@ -16,6 +16,7 @@ from conformask.extras.measure.interval import (
     check_measurable,
     facts_of,
     measured_of,
+    offsets,
     quantity,
     widths_of,
 )
@@ -154,23 +155,25 @@ def _check_count(promise: Promise, columns: Curves, *, symmetric: bool) -> None:
         ) from error
 
 
-def _residuals(measured: Measured, *, relative: bool, exponent: float) -> Numbers:
+def _residuals(measured: Measured, widths: Numbers, sign: int) -> Numbers:
+    """Return the residuals of the upper end, or with sign -1 of the lower; an end at one holds the truth."""
     assert measured.truths is not None
-    difference, widths = (
-        measured.truths - measured.outputs,
-        widths_of(measured, relative=relative, exponent=exponent),
-    )
+    outputs, truths = sign * measured.outputs, sign * measured.truths
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(difference == 0, 0.0, difference / widths)
+        residuals = np.where(truths == outputs, 0.0, (truths - outputs) / widths)
+    while (is_short := outputs + offsets(widths, residuals) < truths).any():  # by the rounding of floats
+        residuals = np.where(is_short, np.nextafter(residuals, np.inf), residuals)
+    return residuals
 
 
 def _sides(
     measured: Measured, promise: Promise, columns: Curves, *, relative: bool, symmetric: bool, exponent: float
 ) -> tuple[Side, Side]:
-    residuals = _residuals(measured, relative=relative, exponent=exponent)
-    signed = [np.abs(residuals)] * 2 if symmetric else [residuals, -residuals]
-    high, low = (Side.of(promise, each, columns) for each in signed)
-    return high, low
+    widths = widths_of(measured, relative=relative, exponent=exponent)
+    high, low = (_residuals(measured, widths, sign) for sign in (1, -1))
+    if symmetric:
+        high = low = np.maximum(high, low)
+    return Side.of(promise, high, columns), Side.of(promise, low, columns)
 
 
 def _best_exponent(

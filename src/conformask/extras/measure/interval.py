@@ -5,6 +5,7 @@ image is looked at, is 1 or |f(y_hat)|, or either times a power of what the scor
 of the residuals of n calibration images bounds that of a new one (Papadopoulos et al. 2002); two of them,
 each with half of the miscoverage, make the interval from f(y_hat) + u q_low to f(y_hat) + u q_high. A theorem
 about critical lambdas that looks at their order alone holds for residuals: the largest is the least lambda.
+Residuals are rounded up until the ends that they give hold f(y): rounding leaves no truth out.
 """
 
 import math
@@ -223,6 +224,11 @@ def widths_of(measured: Measured, *, relative: bool, exponent: float) -> Numbers
     return (np.abs(measured.outputs) if relative else 1.0) * measured.scores**exponent
 
 
+def offsets(widths: Numbers, limits: Numbers) -> Numbers:
+    """Return u q; infinite where q is, also for an image with u = 0."""
+    return np.where(np.isfinite(limits), widths * np.where(np.isfinite(limits), limits, 0.0), limits)
+
+
 @dataclass(frozen=True)
 class Side:
     """One end of the intervals: an order statistic of the calibration residuals."""
@@ -260,6 +266,10 @@ class Interval:
     """Whether the number of the truth lies in the interval; None where the truth is not known."""
     used: bool = False
     """True for an image that an earlier step has seen, so that it shows nothing about new ones."""
+
+    def rounded(self, digits: int) -> tuple[float, float]:
+        """Return both ends, rounded outwards to a number of significant digits."""
+        return -rounded_up(-self.low, digits), rounded_up(self.high, digits)
 
 
 @dataclass(frozen=True)
@@ -354,7 +364,7 @@ class Number:
         facts = facts_of(triplets).covariates
         high, low = (side.limits(facts) for side in self.sides)
         widths = widths_of(measured, relative=self.relative, exponent=self.exponent)
-        lows, highs = measured.outputs - _times(widths, low), measured.outputs + _times(widths, high)
+        lows, highs = measured.outputs - offsets(widths, low), measured.outputs + offsets(widths, high)
         columns = zip(
             triplets.names, *(map(float, each) for each in (measured.outputs, lows, highs)), strict=True
         )
@@ -367,11 +377,6 @@ class Number:
             replace(each, truth=y, within=each.low <= y <= each.high, used=is_used)
             for each, (y, is_used) in zip(found, pairs, strict=True)
         ]
-
-
-def _times(widths: Numbers, limits: Numbers) -> Numbers:
-    """Return u q; infinite where q is, also for an image with u = 0."""
-    return np.where(np.isfinite(limits), widths * np.where(np.isfinite(limits), limits, 0.0), limits)
 
 
 def alone(scorer: Scorer, tiles: tuple[int | Size, int | Size] | None) -> Scorer:

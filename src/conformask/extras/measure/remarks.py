@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from conformask.errors import ConformaskError, MismatchError, MissingFileError, warn
 from conformask.masker.remarks import Remark, Remarks, SaysOfImages, no_remarks
 from conformask.records.card import beginning_of
-from conformask.records.numbers import rounded_up, written
+from conformask.records.numbers import written
 from conformask.records.record import read_json, read_sealed
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def says_of_images(run: Path, data: Path) -> SaysOfImages:
 def _text(number: "Number", interval: "Interval") -> str:
     """Return the number of an image and its interval, rounded outwards, in words."""
     unit = f" {number.unit}" if number.unit else ""
-    low, high = -rounded_up(-interval.low, DIGITS), rounded_up(interval.high, DIGITS)
+    low, high = interval.rounded(DIGITS)
     promised = beginning_of(number.promise) + " (exploratory)" * number.exploratory
     text = f"{_rounded(interval.value)}{unit}, true {written(low)} to {written(high)}{unit} {promised}"
     return text if interval.truth is None else f"{text}; here it is {_rounded(interval.truth)}{unit}"

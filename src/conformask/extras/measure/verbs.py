@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 """Number of intervals that are printed."""
+DIGITS = 6
+"""Digits of numbers that are printed."""
 
 
 def measure(
@@ -182,7 +184,8 @@ def _text(number: "Number", intervals: "list[Interval]", images: "Triplets") -> 
 
     unit = f" ({number.unit})" if number.unit else ""
     rows = [
-        (each.name, *(f"{value:.6g}" for value in (each.value, each.low, each.high))) for each in intervals
+        (each.name, *(f"{value:.{DIGITS}g}" for value in (each.value, *each.rounded(DIGITS))))
+        for each in intervals
     ]
     lines: list[str | Table] = [] if (measured := kept(number, intervals, images)) is None else [measured, ""]
     if rows:
