@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from conformask.errors import ImageError
+from conformask.errors import ImageError, warn_once
 from conformask.extensions import required
 from conformask.images.formats import (
     Blocks,
@@ -46,6 +46,8 @@ STACK, VOLUME, VOLUMES = 0, 1, 401
 LAST_OF_VOLUME, LAST_OF_VOLUMES = 230, 630
 PER_NM = 10
 """Ångström in a nanometre."""
+LONGEST = 1e6
+"""The longest step in nm from voxel to voxel, 1 mm, that is taken for one."""
 AXES = ("ZYX", "TYX", "TZYX")
 MASK = "conformask mask, 1 = trusted"
 """Label in the header of masks."""
@@ -83,11 +85,17 @@ class MrcFile:
 
     @property
     def geometry(self) -> Geometry | None:
-        """Voxel size in nm; None where the header states none."""
+        """Voxel size in nm; None where the header states none, or with a warning one that no image has."""
         axes = "yx" if self.depth is None else "zyx"
         steps = [step_of(self.header, axis) / PER_NM for axis in axes]
         spacing = tuple(float(f"{step:.7g}") for step in steps)  # the header has float32
-        return Geometry(spacing, "nm") if min(spacing) > 0 else None
+        if max(spacing) > LONGEST:
+            warn_once(
+                "cell",
+                f"{self.path} states voxels of {max(spacing):.4g} nm: its spacing is ignored, here and in "
+                "files like it. Correct its cell, such as with IMOD's alterheader -del",
+            )
+        return Geometry(spacing, "nm") if min(spacing) > 0 and max(spacing) <= LONGEST else None
 
     def image(self, time: int) -> Array:
         """Return an image of the file, which is mapped."""

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from conformask import Triplets
-from conformask.errors import ImageError, MissingFileError
+from conformask import Triplets, errors
+from conformask.errors import ConformaskWarning, ImageError, MissingFileError
 from conformask.extensions import pip_install
 from conformask.extras.make.predictors import CustomPredictor
 from conformask.extras.make.triplets import add_outputs
@@ -92,6 +92,13 @@ def test_a_single_section_is_an_image(tmp_path):
     assert read_header(path).geometry == Geometry((1.368, 1.368), "nm")
     with pytest.raises(ImageError, match="has no time axis: leave out #t=0"):
         decode(tmp_path / "a.mrc#t=0")
+
+
+def test_voxels_of_an_impossible_size_have_no_spacing(tmp_path, monkeypatch):
+    monkeypatch.setattr(errors, "_SAID", set())
+    path = save(tmp_path / "a.mrc", field(SHAPE), cella=(1e38, 70, 60))
+    with pytest.warns(ConformaskWarning, match=r"a.mrc states voxels of 1.667e\+36 nm: its spacing"):
+        assert read_header(path).geometry is None
 
 
 def test_a_stack_is_images_and_a_volume_one_image(tmp_path):
