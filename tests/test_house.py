@@ -15,14 +15,14 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 47540,  # a radix sort
-    "lines of the heart": 26992,  # of that, all but the modules
+    "lines": 47602,  # seals of numbers and masks.json, ends that hold truths, shear, absent systems
+    "lines of the heart": 27017,  # seals of claims, records without one, absent coordinate systems
     "entries of the first level": 16,  # __main__, for python -m conformask
     "files": 176,
     "own imports of a file": 15,
     "own imports of all files": 1326,  # a compiled kernel of SSIM, the bar of plan
     "getattr and hasattr": 27,
-    "lines of tests": 47105,  # means around pixels, axis by axis
+    "lines of tests": 47274,  # whole numbers at the ends of intervals, seals, sheared pixels
     "files of tests": 157,
 }
 ENTERED = {

@@ -36,6 +36,8 @@ COORDINATES = (33550, 34264, 34735)
 """TIFF tags of coordinates: the size of pixels, a matrix, the coordinate system."""
 STRETCHED = 3857
 """EPSG code of web maps, whose metres are longer than those on the ground, but at the equator."""
+SHEARED = 0.01
+"""Cosine of the angle between rows and columns from which on pixels are no rectangles."""
 ALONE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
 """Settings of GDAL by which it neither reads nor writes files beside an image."""
 
@@ -93,7 +95,7 @@ def open_geotiff(path: Path, reading: Reading, time: int | None) -> AbstractCont
             dataset.shape,
             bits_of(dtype),
             range_of(dtype, str(path)),
-            _geometry(dataset),
+            _geometry(path, dataset),
             ground=_ground(dataset),
             is_lossy="JPEG" in str(dataset.profile.get("compress", "")).upper(),
         )
@@ -151,13 +153,25 @@ def _bands(dataset: Any) -> list[int]:
     ]
 
 
-def _geometry(dataset: Any) -> Geometry | None:
-    """Return the size of pixels in metres; None in degrees, and where a projection stretches metres."""
+def _geometry(path: Path, dataset: Any) -> Geometry | None:
+    """Return the size of pixels in metres; None in degrees, where metres are stretched, and of sheared ones.
+
+    Warns:
+        ConformaskWarning: pixels are sheared, once per process.
+    """
     crs, matrix = dataset.crs, dataset.transform
     if crs is None or not crs.is_projected or matrix.is_identity or crs.to_epsg() == STRETCHED:
         return None
+    down, right = hypot(matrix.b, matrix.e), hypot(matrix.a, matrix.d)
+    if abs(matrix.a * matrix.b + matrix.d * matrix.e) > SHEARED * down * right:
+        warn_once(
+            "sheared",
+            f"{path} has sheared pixels, whose rows and columns do not meet at right angles: no spacing is "
+            "read, of this image and of others like it. Promises in metres need one: warp it (gdalwarp)",
+        )
+        return None
     metres = crs.linear_units_factor[1]
-    return Geometry((metres * hypot(matrix.b, matrix.e), metres * hypot(matrix.a, matrix.d)), "m")
+    return Geometry((metres * down, metres * right), "m")
 
 
 def _ground(dataset: Any) -> Ground | None:
@@ -165,7 +179,8 @@ def _ground(dataset: Any) -> Ground | None:
     matrix, (height, width) = dataset.transform, dataset.shape
     if matrix.is_identity:
         return None
-    corners = tuple(matrix * pixel for pixel in ((0, 0), (width, 0), (0, height)))
+    a, b, c, d, e, f = matrix[:6]
+    corners = (c, f), (c + a * width, f + d * width), (c + b * height, f + e * height)
     return Ground(dataset.crs.to_epsg() if dataset.crs else None, corners)
 
 
@@ -247,7 +262,8 @@ def _profile(scene: Any, image: Any) -> dict[str, Any]:
         {"gcps": points, "crs": system} if points and (rows, columns) == scene.shape else {"crs": scene.crs}
     )
     if not matrix.is_identity:
-        place["transform"] = matrix * type(matrix).scale(width / columns, height / rows)
+        (a, b, c, d, e, f), x, y = matrix[:6], width / columns, height / rows
+        place["transform"] = type(matrix)(a * x, b * y, c, d * x, e * y, f)
     tiled = scene.profile.get("tiled", False)
     layout = {"blockysize": blocks[0], **({"blockxsize": blocks[1]} if tiled else {}), "tiled": tiled}
     return {

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from conformask import extensions
 from conformask.arrays import Array, Batch, Triplet
-from conformask.errors import ImageError, MissingFileError
+from conformask.errors import ImageError, MissingFileError, warn_once
 from conformask.images.formats import Header, Places, SourceImage, arranged, channels_first, image_of_array
 from conformask.images.read import (
     Image,
@@ -239,7 +239,11 @@ def check_places(name: str, headers: "dict[str, Header | None]", size: Size, pla
 
 
 def check_ground(name: str, headers: "dict[str, Header | None]", y_hat: Header) -> None:
-    """Raise for images that cover other ground than y_hat, whatever the size of their pixels."""
+    """Raise for images that cover other ground than y_hat, whatever the size of their pixels.
+
+    Warns:
+        ConformaskWarning: only one of two images states its coordinate system, once per process.
+    """
     for role, header in headers.items():
         if header is None or header.ground is None or y_hat.ground is None:
             continue
@@ -248,6 +252,13 @@ def check_ground(name: str, headers: "dict[str, Header | None]", y_hat: Header) 
                 f"triplet {name!r}: {role} and y_hat have {difference}; they must cover the same ground, "
                 "with pixels of whatever size: cut them to it, or write y_hat with the coordinates of its "
                 "input"
+            )
+        if (y_hat.ground.system is None) != (header.ground.system is None):
+            warn_once(
+                "coordinate system",
+                f"triplet {name!r}: of {role} and y_hat only one states the EPSG code of its coordinate "
+                "system, so whether they cover the same ground is not known, here and in images like these: "
+                "state it in the other one (gdal_edit -a_srs)",
             )
 
 

@@ -114,6 +114,16 @@ def test_pixels_have_a_size_in_metres_where_metres_are_metres(crs, transform, sp
         assert geometry.spacing == pytest.approx(spacing)
 
 
+def test_sheared_pixels_have_no_spacing(tmp_path, monkeypatch):
+    monkeypatch.setattr(errors, "_SAID", set())
+    path = save(tmp_path / "a.tif", field(), transform=rasterio.Affine(10, 10, 5e5, 0, -10, 5e6))
+    with pytest.warns(ConformaskWarning, match=r"a.tif has sheared pixels, .*: no spacing is read"):
+        assert read_header(path).geometry is None
+    mask_over(path, tmp_path / "mask.tif")
+    with rasterio.open(path) as scene, rasterio.open(tmp_path / "mask.tif") as mask:
+        assert mask.transform == scene.transform
+
+
 def test_windows_and_patches_in_metres(tmp_path):
     geometry = read_header(save(tmp_path / "a.tif", field())).geometry
     assert geometry is not None
@@ -401,6 +411,35 @@ def test_x_covers_the_ground_of_y_hat(sides, changed, message, tmp_path):
             read(0)
     if message is None:
         assert images[0].y_hat.shape[1:] == images.opened(0).y_hat.size == sides
+
+
+@pytest.mark.parametrize("without", ["x", "y_hat", "y"])
+def test_an_image_without_a_coordinate_system_cannot_be_compared(without, tmp_path, monkeypatch):
+    for role in ("x", "y_hat", "y"):
+        scene(tmp_path, role, (16, 16), crs=None if role == without else UTM)
+    images, other = cm.Triplets.from_folder(tmp_path), "x" if without == "y_hat" else without
+    for read in (images.__getitem__, images.opened):
+        monkeypatch.setattr(errors, "_SAID", set())
+        with pytest.warns(ConformaskWarning, match=f"of {other} and y_hat only one states the EPSG code"):
+            read(0)
+
+
+def test_without_any_coordinate_system_the_corners_are_compared(tmp_path, recwarn):
+    for role in ("x", "y_hat", "y"):
+        scene(tmp_path, role, (16, 16), crs=None, transform=BESIDE if role == "y" else NORTH_UP)
+    with pytest.raises(ImageError, match="up to 1 pixels of y_hat apart"):
+        cm.Triplets.from_folder(tmp_path)[0]
+    assert not [each for each in recwarn if each.category is ConformaskWarning]
+
+
+@pytest.mark.filterwarnings("error::PendingDeprecationWarning", "error::DeprecationWarning")
+def test_nothing_is_called_that_affine_will_drop(tmp_path):
+    path = scene(tmp_path, "x", (16, 16))
+    assert read_header(path).ground.corners[1:] == ((500_160, 5_400_000), (500_000, 5_399_840))
+    image = np.zeros((1, 32, 64), np.float32)
+    geotiff.write_geotiff(tmp_path / "sr.tif", image, SourceImage(path, None, PLAIN))
+    with rasterio.open(tmp_path / "sr.tif") as file:
+        assert tuple(file.transform)[:6] == (2.5, 0, 500_000, 0, -5, 5_400_000)
 
 
 def test_a_file_without_coordinates_may_lie_anywhere(tmp_path):
