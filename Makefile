@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:                            ## what make can do
 	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' Makefile | expand -t 10
 
-demo: .venv/installed            ## a first look at packaged photographs, into demo/ (DEMO=--no-view: without the viewer)
+demo: .venv/installed            ## a first look at packaged photographs, into demo/ (DEMO=--no-browser: without the viewer)
 	@echo "To type the commands below in this shell, first: source .venv/bin/activate"
 	$(BIN)/conformask demo --out demo $(DEMO)
 
@@ -71,7 +71,7 @@ dist: .venv/installed            ## wheel and source distribution into dist/, ch
 	$(BIN)/twine check --strict dist/*
 	$(PYTHON) -m venv --clear .venv-wheel
 	.venv-wheel/bin/pip install --quiet --no-compile "$$(echo dist/*.whl)[skimage]"
-	.venv-wheel/bin/conformask demo --out demo-of-wheel --no-view
+	.venv-wheel/bin/conformask demo --out demo-of-wheel --no-browser
 
 bench: .venv/testing             ## speed side by side with the alternatives
 	$(BIN)/python benchmarks/critical_lambda.py

@@ -161,8 +161,8 @@ def test_calibrate_without_images_or_threshold_names_the_verb_for_it(conformask,
 
 
 RENAMED_IN = {
-    "--as": "export", "--by": "train", "--distance": "train", "--like": "mask", "--nan": "check",
-    "--other-network": "mask",
+    "--as": "export", "--by": "train", "--distance": "train", "--headless": "view", "--like": "mask",
+    "--nan": "check", "--no-view": "look", "--other-network": "mask",
     "--scratch": "train", "--seg": "mask", "--whole": "calibrate", "--with": "export", "--within": "plan",
 }  # fmt: skip
 """For each renamed option, a verb that has it."""
@@ -176,6 +176,16 @@ def test_an_old_option_is_answered_with_its_new_name(conformask, old):
         answer = conformask(RENAMED_IN[old], *folders, *tokens)
         assert (answer.status, answer.out) == (2, "")
         assert f"Unknown option: {old}. It is now called {RENAMED[old]}." in answer.err
+
+
+@pytest.mark.leaf("view")
+@pytest.mark.parametrize("wrong", ["--no-tokn", "--no-open", "--no-browsr"])
+def test_no_mistake_is_answered_with_the_option_that_turns_a_protection_off(conformask, wrong):
+    for more in ([], ["--json"]):
+        answer = conformask("view", "run", "data", wrong, *more)
+        assert answer.status == 2
+        assert f"Unknown option: {wrong}." in answer.err
+        assert "--no-token" not in answer.err + answer.out
 
 
 def test_a_verb_that_has_no_such_option_names_none(conformask):

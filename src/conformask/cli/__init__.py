@@ -200,7 +200,7 @@ COMMON = {
         "--score-from",
         "--over",
         "--objects",
-        "--no-view",
+        "--no-browser",
     ),
     "predictor": ("--task", "--size", "--stride", "--epochs", "--max-minutes", "--resume"),
     "triplets": ("--predictor", "--task", "--size", "--stride", "--split", "--cues"),
@@ -243,7 +243,9 @@ RENAMED: Mapping[str, str] = {
     "--as": "--format",
     "--by": "--volume-mode",
     "--distance": "--loss",
+    "--headless": "--no-browser",
     "--like": "--mask-geometry",
+    "--no-view": "--no-browser",
     "--other-network": "--allow-network-mismatch",
     "--scratch": "--from-scratch",
     "--seg": "--dicom-seg",
@@ -251,7 +253,9 @@ RENAMED: Mapping[str, str] = {
     "--with": "--predictor",
     "--within": "--per-category",
 }
-"""New names of options by the names that they had up to 0.2, for the errors about these."""
+"""New names of options by the names that they had before, for the errors about these."""
+NEVER_SUGGESTED = "--no-token"
+"""Option that turns a protection off: it is not the remedy for a misspelt one."""
 
 USAGE = {"calibrate": {"usage": "Usage: conformask calibrate [OPTIONS] RUN [DATA]"}}
 HELP_ALL = "--help-all"
@@ -321,9 +325,11 @@ def _error_panel(error: CycloptsError) -> Any:
     """Return the error as cyclopts shows it; an option that was renamed comes with its new name."""
     if not isinstance(error, UnknownOptionError):
         return CycloptsPanel(error)
+    known = error.argument_collection  # also of the error's own text, which --json prints
+    known[:] = [argument for argument in known if NEVER_SUGGESTED not in argument.names]
     old = (error.token.keyword or error.token.value).split("=")[0]
     new = RENAMED.get(old)
-    if new not in {name for argument in error.argument_collection for name in argument.names}:
+    if new not in {name for argument in known for name in argument.names}:
         return CycloptsPanel(error)
     return CycloptsPanel(f"Unknown option: {old}. It is now called {new}.")
 

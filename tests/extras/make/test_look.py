@@ -133,7 +133,7 @@ def test_the_network_that_made_the_outputs_is_known(conformask, folders, tmp_pat
     for y_hat, network in (("y_hat", Network("net.pt", "abc")), ("others", None)):
         (data / "y_hat").rename(data / y_hat)
         answer = conformask(
-            "look", data / "x", data / y_hat, data / "y", "--out", tmp_path / y_hat, "--no-view"
+            "look", data / "x", data / y_hat, data / "y", "--out", tmp_path / y_hat, "--no-browser"
         )
         assert answer.status == 0, answer.err
         assert cm.load(tmp_path / y_hat / "run").card.network == network
@@ -162,7 +162,7 @@ def test_maps_losses_and_objects_as_calibrate_takes_them(conformask, folders, tm
             (tmp_path / "labels" / role).mkdir(exist_ok=True, parents=True)
             np.save(tmp_path / "labels" / role / f"{index:03d}.npy", (y_hat[0] > 0.3).astype(np.uint8))
     answer = conformask(
-        "look", *data.values(), "--out", tmp_path / "out", "--no-view", "--threshold", "3%", *options
+        "look", *data.values(), "--out", tmp_path / "out", "--no-browser", "--threshold", "3%", *options
     )
     assert answer.status == 0, answer.err
     assert words in cm.load(tmp_path / "out" / "run").sentence
@@ -173,7 +173,7 @@ def test_maps_losses_and_objects_as_calibrate_takes_them(conformask, folders, tm
 
 def test_a_warning_is_said_once(conformask, folders, tmp_path):
     _, y_hat, y = folders
-    answer = conformask("look", y, y_hat, y, "--out", tmp_path / "swapped", "--no-view")
+    answer = conformask("look", y, y_hat, y, "--out", tmp_path / "swapped", "--no-browser")
     assert (answer.out + answer.err).count("are x and y_hat swapped?") == 1
 
 
@@ -232,7 +232,7 @@ def test_names_that_look_like_groups_are_asked_about(conformask, tmp_path, monke
     for place in folders:
         for index in range(60):
             (place / f"slide{index:02d}_z1.png").rename(place / f"slide{index // 2:02d}_z{index % 2}.png")
-    answer = conformask("look", *folders, "--out", tmp_path / "kept", "--no-view")
+    answer = conformask("look", *folders, "--out", tmp_path / "kept", "--no-browser")
     assert "Names suggest 30 slides, stacks or patients, such as slide00" in answer.err
     masker = cm.load(tmp_path / "kept" / "run")
     assert masker.sentence.startswith("In at least 9 of 10 new images, each drawn from a new group, ")
@@ -242,14 +242,14 @@ def test_names_that_look_like_groups_are_asked_about(conformask, tmp_path, monke
     terminal = io.StringIO("n\n")
     terminal.isatty = lambda: True
     monkeypatch.setattr("sys.stdin", terminal)
-    answer = conformask("look", *folders, "--out", tmp_path / "apart", "--no-view")
+    answer = conformask("look", *folders, "--out", tmp_path / "apart", "--no-browser")
     assert "Keep the images of each together? [Y/n]" in answer.err
     assert len(set(cm.Triplets.from_folder(tmp_path / "apart" / "data").groups)) == 60
 
 
 def test_what_is_wrong_is_said_before_any_work(conformask, folders, tmp_path):
     few = write(tmp_path / "few", 12)
-    answer = conformask("look", *few, "--out", tmp_path / "out", "--no-view")
+    answer = conformask("look", *few, "--out", tmp_path / "out", "--no-browser")
     assert answer.status == 1
     assert "12 images are too few" in answer.err
     assert "give at least 18" in answer.err
@@ -264,7 +264,7 @@ def test_what_is_wrong_is_said_before_any_work(conformask, folders, tmp_path):
     fewer = write(tmp_path / "fewer", 9)
     assert "conformask calibrate" not in conformask("look", *fewer, "--out", tmp_path / "out").err
     (few[1] / "003.png").unlink()
-    answer = conformask("look", *few, "--out", tmp_path / "out", "--no-view")
+    answer = conformask("look", *few, "--out", tmp_path / "out", "--no-browser")
     assert "003.png has no partner of the same name in" in answer.err
     answer = conformask("look", folders[0], folders[1], tmp_path / "nowhere", "--out", tmp_path / "out")
     assert f"{tmp_path / 'nowhere'} is not a folder" in answer.err
@@ -272,7 +272,7 @@ def test_what_is_wrong_is_said_before_any_work(conformask, folders, tmp_path):
     mine = tmp_path / "mine"
     (mine / "data").mkdir(parents=True)
     (mine / "data" / "manifest.csv").write_text("my own list")
-    answer = conformask("look", *folders, "--out", mine, "--no-view")
+    answer = conformask("look", *folders, "--out", mine, "--no-browser")
     assert answer.status == 1
     assert "no record of conformask claims it" in answer.err
     assert (mine / "data" / "manifest.csv").read_text() == "my own list"

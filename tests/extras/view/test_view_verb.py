@@ -41,7 +41,7 @@ def viewer(made):
 
     def start(*options, headless=True):
         run, data = str(made / "run"), str(made / "data")
-        command = [sys.executable, "-c", START, "view", run, data, *(["--headless"] * headless), *options]
+        command = [sys.executable, "-c", START, "view", run, data, *(["--no-browser"] * headless), *options]
         running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
         return running[-1]
 
@@ -101,6 +101,15 @@ def test_the_help_says_what_no_token_means(conformask):
     assert "everyone with an account on this machine can then see" in words
 
 
+def test_without_a_browser_it_says_how_to_open_the_address_from_elsewhere(conformask, made, monkeypatch):
+    monkeypatch.setattr("conformask.extras.view.app.serve", lambda *_, **__: None)
+    answer = conformask("view", made / "run", made / "data", "--no-browser", "--port", 0)
+    _, url, elsewhere, _ = answer.out.splitlines()
+    port = urlsplit(url.partition("  ")[0]).port
+    assert elsewhere == f"From another machine: ssh -L {port}:127.0.0.1:{port} HOST, then open it there"
+    assert "token=" in url
+
+
 @pytest.mark.thorough
 def test_the_browser_gets_a_private_file_and_may_fail(viewer, monkeypatch, tmp_path):
     """A command line can be read by every account: the address with the token is not in it."""
@@ -129,7 +138,7 @@ def test_the_browser_gets_a_private_file_and_may_fail(viewer, monkeypatch, tmp_p
 def test_a_port_in_use_is_told_at_once(conformask, made):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        answer = conformask("view", made / "run", made / "data", "--headless", "--port", port)
+        answer = conformask("view", made / "run", made / "data", "--no-browser", "--port", port)
     assert (answer.status, answer.out) == (1, "")
     assert f"port {port} cannot be used" in answer.err
     assert "choose another with --port" in answer.err
@@ -137,7 +146,7 @@ def test_a_port_in_use_is_told_at_once(conformask, made):
 
 @pytest.mark.parametrize("port", [-1, 70000])
 def test_no_such_port(conformask, made, port):
-    answer = conformask("view", made / "run", made / "data", "--headless", f"--port={port}")
+    answer = conformask("view", made / "run", made / "data", "--no-browser", f"--port={port}")
     assert answer.status == 1
     assert "give 0 (any free one) to 65535" in answer.err
 
@@ -145,13 +154,13 @@ def test_no_such_port(conformask, made, port):
 def test_without_the_extra_it_says_what_to_install(conformask, made, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "conformask.extras.view.app", raising=False)
-    answer = conformask("view", made / "run", made / "data", "--headless")
+    answer = conformask("view", made / "run", made / "data", "--no-browser")
     assert answer.status == 1
     assert pip_install("view") in " ".join(answer.err.split())
 
 
 def test_a_run_that_is_not_calibrated_is_refused(conformask, made, tmp_path):
-    answer = conformask("view", tmp_path, made / "data", "--headless", "--port", 0)
+    answer = conformask("view", tmp_path, made / "data", "--no-browser", "--port", 0)
     assert answer.status == 1
     assert "calibrate it first" in answer.err
 

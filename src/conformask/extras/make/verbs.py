@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 MOST_DOTS = 40
 """Largest number of test images of which each is drawn as a dot."""
-NoView = Annotated[bool, Parameter(help="Do not open the viewer.")]
+NoBrowser = Annotated[bool, Parameter(help="Do not open the viewer.")]
 
 
 def look(
@@ -67,7 +67,7 @@ def look(
     score_from: ScoreFrom = None,
     higher: HigherMeans = "distrusted",
     about: AboutAnyLoss = SAME_LOSS,
-    no_view: NoView = False,
+    no_browser: NoBrowser = False,
     port: Port = 8000,
     read: Read = AS_FILES_SAY,
     json: AsJson = False,
@@ -112,7 +112,7 @@ def look(
         f"conformask calibrate {trained} {data} --threshold {level}",
     ]
     tell(found, said, out, *next_steps, as_json=json)
-    if not (no_view or json):
+    if not (no_browser or json):
         view(found, out, port)
 
 
@@ -205,7 +205,7 @@ def _are_groups(count: int, example: str) -> bool:
 
 
 def demo(
-    *, out: Path = Path("demo"), no_view: NoView = False, port: Port = 8000, json: AsJson = False
+    *, out: Path = Path("demo"), no_browser: NoBrowser = False, port: Port = 8000, json: AsJson = False
 ) -> None:
     """Look at photographs that Real-ESRGAN enlarged: conformask look on packaged images; no download.
 
@@ -222,7 +222,7 @@ def demo(
     x, y_hat, y = folders.values()
     command = f"conformask look {x} {y_hat} {y}"
     tell(found, said, out, "The same for three folders of yours:", command, as_json=json)
-    if not (no_view or json):
+    if not (no_browser or json):
         view(found, out, port)
 
 

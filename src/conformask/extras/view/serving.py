@@ -57,6 +57,9 @@ def open_viewer(
         url = url_of(bound, secret) + ("" if image is None else f"#/image/{quote(image)}")
         lines = [] if released is None else [released.summary]
         lines += [f"{url}  (press Ctrl-C to stop)"]
+        if not browser:
+            port = bound.getsockname()[1]
+            lines += [f"From another machine: ssh -L {port}:127.0.0.1:{port} HOST, then open it there"]
         if with_promise:
             lines = [masker.sentence, *lines, masker.formula]
         record = {"url": url, "sentence": masker.sentence, "formula": masker.formula}

@@ -123,7 +123,9 @@ def view(
     /,
     *,
     port: Port = 8000,
-    headless: Annotated[bool, Parameter(help="Do not open a browser.")] = False,
+    no_browser: Annotated[
+        bool, Parameter(help="Do not open a browser; open the printed address yourself.")
+    ] = False,
     no_token: Annotated[bool, Parameter(help=NO_TOKEN)] = False,
     new: New = ALIKE,
     release: Annotated[
@@ -159,7 +161,7 @@ def view(
         released=released,
         remarks=remarks_on_images(run, data),
         port=port,
-        browser=not headless,
+        browser=not no_browser,
         token=not no_token,
         allow_network_mismatch=others,
         as_json=json,
