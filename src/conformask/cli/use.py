@@ -63,7 +63,7 @@ def mask(
     from conformask.masker.validation import shift_of
     from conformask.masker.write import write_masks
     from conformask.records.numbers import plural, rounded_share
-    from conformask.records.words import clipped_text, measurement_text
+    from conformask.records.words import clipped_text, common_bound_text, measurement_text
 
     masker, triplets = new.opened(run, data)
     released, others = None, new.allow_network_mismatch
@@ -91,6 +91,7 @@ def mask(
         shift and f"{shift} conformask monitor {run} {data} describes the change.",
         outliers_text(written.outliers, n) if written.outliers else None,
         clipped and f"warning: {clipped}",
+        None if written.bound is None else common_bound_text(written.bound, masker.loss.upper_bound),
     ]
     show(
         {

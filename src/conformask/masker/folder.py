@@ -94,7 +94,7 @@ class MaskFolder:
         if trouble:
             remove_claimed(record)
         claim(record, promise, [SIZES, *names], sealed=True)
-        self.write(list(self.lines().values()))
+        self.write(list(self.lines().values()), grows=True)
 
     def refuse_unclaimed(self) -> None:
         """Raise if the folder holds anything, where masks go, that its masks.json does not claim."""
@@ -138,13 +138,18 @@ class MaskFolder:
         path = self.path / (f"{SIZES_OF}{self.process}.csv" if self.process else SIZES)
         with self._lock:
             if not path.exists():
-                _write(path, [])
+                _write(path, COLUMNS, [])
             with path.open("a", newline="", encoding="utf-8") as file:
-                csv.writer(file, lineterminator="\n").writerow(_row(line))
+                csv.writer(file, lineterminator="\n").writerow(_cells(line).values())
 
-    def write(self, lines: Sequence[MaskRow]) -> None:
-        """Write the whole of sizes.csv, and remove the files of other processes."""
-        _write(self.path / SIZES, lines)
+    def write(self, lines: Sequence[MaskRow], *, grows: bool = False) -> None:
+        """Write the whole of sizes.csv, and remove the files of other processes.
+
+        Columns that are empty for all images are left out, unless the file still grows.
+        """
+        cells = [*map(_cells, lines)]
+        filled = COLUMNS if grows else [name for name in COLUMNS if any(row[name] for row in cells)]
+        _write(self.path / SIZES, filled, cells)
         for sizes in self._all_sizes()[1:]:
             remove(sizes)
 
@@ -153,24 +158,23 @@ class MaskFolder:
         return [self.path / SIZES, *sorted(self.path.glob(f"{SIZES_OF}*.csv"))]
 
 
-def _write(path: Path, lines: Sequence[MaskRow]) -> None:
+def _write(path: Path, columns: Sequence[str], cells: Iterable[Mapping[str, str]]) -> None:
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(map(_row, lines))
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(cells)
 
 
-def _row(line: MaskRow) -> list[str]:
-    measures = line.loss, line.within, line.used, line.bound, line.released, line.p_value
-    texts = ["" if value is None else str(value) for value in measures]
-    return [str(as_cell(line.name)), f"{line.mask_size:.6f}", line.source, *texts, line.outlier]
+def _cells(line: MaskRow) -> dict[str, str]:
+    """Return the text of each of COLUMNS, in their order."""
+    texts = {name: "" if value is None else str(value) for name, value in vars(line).items()}
+    return texts | {"name": str(as_cell(line.name)), "mask_size": f"{line.mask_size:.6f}"}
 
 
 def _line(row: Mapping[str, str]) -> MaskRow:
     """Read a line; what was released is not read, since every run writes it again."""
     row = named(row)
     within, used = (TRUTH[row.get(name, "")] for name in ("within", "used"))
-    bound = float(row["bound"]) if row["bound"] else None
-    numbers = float(row["mask_size"]), row["source"], float(row["loss"]) if row["loss"] else None
-    outlier = row.get("outlier") or ""
-    return MaskRow(from_cell(row["name"]), *numbers, within, used, bound, outlier=outlier)
+    loss, bound = (float(row[name]) if row.get(name) else None for name in ("loss", "bound"))
+    size, outlier = float(row["mask_size"]), row.get("outlier") or ""
+    return MaskRow(from_cell(row["name"]), size, row["source"], loss, within, used, bound, outlier=outlier)

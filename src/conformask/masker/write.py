@@ -45,6 +45,8 @@ class WrittenMasks:
     """How images among these lie far outside of all calibration images, by name."""
     clipped: Mapping[str, float] = field(default_factory=dict)
     """Share of the values of each of these images that were clipped to the range, by name."""
+    bound: float | None = None
+    """The bound of all images, of which there are several, where it is the same; see Masker.error_bounds."""
 
 
 def write_masks(
@@ -150,6 +152,7 @@ def write_masks(
                     promised = f"NOT PROMISED: grey masks, cut at 1; {name} may be larger for the rest"
                 files.write_segmentations(masker.card.sentence_here(caveat, promised))
     losses, used = [row.loss for row in rows if row.loss is not None], [row.used is True for row in rows]
+    bounds = {row.bound for row in rows}
     measurement = None
     if len(losses) == len(rows):
         measurement = measurement_of_unused(masker, triplets, np.array(losses), np.array(used))
@@ -162,6 +165,7 @@ def write_masks(
         features=work.features,
         outliers={row.name: row.outlier for row in rows if row.outlier},
         clipped=work.clipped,
+        bound=bounds.pop() if len(bounds) == 1 < len(rows) else None,
     )
 
 

@@ -101,6 +101,14 @@ def clipped_text(shares: Mapping[str, float], before: float | None = None) -> st
     return f"{clipped}{most}{beside}. Is the range right?"
 
 
+def common_bound_text(bound: float, largest: float | None) -> str:
+    """Return why all images have this bound of the loss without a mask; `largest` is that of any loss."""
+    why = "too few selection images to fit one to each"
+    if bound == largest:
+        why = "the largest value that the loss can have, so it says nothing"
+    return f"In sizes.csv, bound (largest loss without a mask) is {figure(bound)} for every image: {why}."
+
+
 def release_table(
     power: Sequence[ReleasePower], batch: str, share_text: Callable[[float], str]
 ) -> list[tuple[str, ...]]:
