@@ -26,7 +26,12 @@ from conformask.images import svg
 from conformask.images.pictures import TITLES, titles_for
 from conformask.promises.promise import GUARANTEES
 from conformask.records.card import promised_share
-from conformask.records.evaluation import CategoryCoverage, Evaluation, EvaluationProvenance
+from conformask.records.evaluation import (
+    CategoryCoverage,
+    Evaluation,
+    EvaluationProvenance,
+    ReleasePower,
+)
 from conformask.records.loss import OwnLoss
 from conformask.records.numbers import share
 from conformask.records.reading import Caveat, Network, Reference
@@ -304,6 +309,27 @@ def test_caveats_stand_before_the_numbers():
     for caveat in (EXPLORATORY_TEXT, "Does not record which network."):
         assert 0 < text.index(caveat) < text.index('<dl class="tiles">')
     assert EXPLORATORY_TEXT not in check(evaluation())
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        ((0, 0, 0), "a share of 0.02, at least 8 of 60 images have to be released together"),
+        ((0, 0, 60), "calibrate with more. From a share of 5\N{NO-BREAK SPACE}% on, all 60 are released."),
+        ((60, 60, 60), "Of the test images: From a share of 1\N{NO-BREAK SPACE}% on, all 60 are released."),
+        ((0, 0, 40), "of the good, released"),
+    ],
+)
+def test_a_release_is_a_table_only_where_it_tells_images_apart(counts, text):
+    shares = (0.01, 0.02, 0.05)
+    power = tuple(ReleasePower(share, n, 0, n / 60) for share, n in zip(shares, counts, strict=True))
+    shown = replace(example(smooth(np.random.default_rng(0), 48, 48), "best", "one"), release="released")
+    record = evaluation(n=60, power=power, release_share=0.02, examples=(shown,))
+    page, tells = check(record), 40 in counts
+    assert text in page
+    assert ('<th scope="col">of the good, released' in page) is tells
+    assert "would be released" not in page, "which is said of none at 2 %, or of all"
+    assert ("would be released" in render(replace(record, release_share=0.05))) is tells
 
 
 def test_all_images_as_a_table_and_as_csv():

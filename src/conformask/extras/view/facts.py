@@ -9,6 +9,7 @@ from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE, promis
 from conformask.records.evaluation import (
     VERDICTS,
     Evaluation,
+    ReleasePower,
     is_rare,
     judged_coverage,
     none_released,
@@ -265,17 +266,33 @@ def _correlation(label: str, measured: tuple[float | None, float | None], name: 
     return Fact(label, value, (name[0], "none" if pearson is None else f"{pearson:.3f}", name[1]))
 
 
+def _divides(evaluation: Evaluation, power: ReleasePower) -> bool:
+    """Return whether a share releases some of the test images and holds others back."""
+    return 0 < power.released < evaluation.n_units
+
+
 def releases(evaluation: Evaluation) -> list[tuple[str, ...]]:
-    """Return the rows of the table of releases, headings first; empty where none releases anything."""
-    has_rows = any(each.released for each in evaluation.power)
-    return release_table(evaluation.power, evaluation.units_text, percent) if has_rows else []
+    """Return the rows of the table of releases, headings first; empty where each share keeps all or none."""
+    is_choice = any(_divides(evaluation, each) for each in evaluation.power)
+    return release_table(evaluation.power, evaluation.units_text, percent) if is_choice else []
 
 
-def why_none_released(evaluation: Evaluation) -> str:
-    """Return why no test image is released; empty where nothing can be promised of a release."""
-    card, share = evaluation.card, evaluation.release_share
-    unit = card.promise.named(card.promise.axes.unit.singular)
-    return "" if share is None else none_released(share, unit, evaluation.n_units, card.n_units)
+def has_verdicts(evaluation: Evaluation) -> bool:
+    """Return whether `release_share` tells test images apart, so that it is said of each example."""
+    usual = (each for each in evaluation.power if each.share == evaluation.release_share)
+    return any(_divides(evaluation, each) for each in usual)
+
+
+def all_or_none_released(evaluation: Evaluation) -> str:
+    """Return why no test image is released, and from which share on all are, where there is no table."""
+    card, share, n = evaluation.card, evaluation.release_share, evaluation.n_units
+    least = next((each.share for each in evaluation.power if each.released), None)
+    unit, texts = card.promise.named(card.promise.axes.unit.singular), []
+    if share is not None and (least is None or share < least):
+        texts.append(none_released(share, unit, n, card.n_units))
+    if least is not None:
+        texts.append(f"From a share of {percent(least)} on, all {n} are released.")
+    return " ".join(texts)
 
 
 KeyNumber = tuple[str, str, str]

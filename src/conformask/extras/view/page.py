@@ -349,7 +349,8 @@ def render(
         numbers=[(fact.label, fact.value) for fact in facts.facts(evaluation) if fact.label],
         release=shared and release_promise(card, shared, evaluation.caveat),
         releases=facts.releases(evaluation),
-        none_released=facts.why_none_released(evaluation),
+        all_or_none_released=facts.all_or_none_released(evaluation),
+        has_verdicts=facts.has_verdicts(evaluation),
         version=version("conformask"),
         today=datetime.now(UTC).date().isoformat(),
     )
