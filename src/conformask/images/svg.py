@@ -14,6 +14,8 @@ from jinja2 import Environment, FileSystemLoader, Template
 
 WIDTH = 480
 HEIGHT = 320
+Y_TICKS = 4
+"""Number of ticks of the vertical axis, about."""
 LETTER, BOLD = 7.2, 7.9
 """Widths that a letter hardly exceeds on average, plain and bold: fonts are those of the reader."""
 INK = "var(--ink, #1d2129)"
@@ -54,8 +56,12 @@ class Plot:
 
 
 def plot(x: Domain, y: Domain, top: float = 44, height: float = HEIGHT) -> Plot:
-    """Return the scales of a figure of the usual size, with room for axes below and labels above."""
-    return Plot(Scale(*x, 48, WIDTH - 20), Scale(*y, height - 52, top))
+    """Return the scales of a figure of the usual size, with room for axes below and labels above.
+
+    At the left is room for the longest label of a tick, as plain number or percentage.
+    """
+    longest = max(len(plain(value)) for value in ticks(*y, Y_TICKS))
+    return Plot(Scale(*x, max(48, 12 + LETTER * longest), WIDTH - 20), Scale(*y, height - 52, top))
 
 
 def plain(value: float) -> str:
@@ -119,7 +125,7 @@ def axes(
 ) -> str:
     """Draw quiet grid lines, tick labels and the two axis labels, the vertical one above its axis."""
     left, right, bottom, top = plot.x.start, plot.x.end, plot.y.start, plot.y.end
-    ys = [v for v in ticks(plot.y.low, plot.y.high, 4) if formats[1](v)]
+    ys = [v for v in ticks(plot.y.low, plot.y.high, Y_TICKS) if formats[1](v)]
     xs = ticks(plot.x.low, plot.x.high, 6) if x_ticks is None else x_ticks
     grid = [segment(left, plot.y(v), right, plot.y(v)) for v in ys]
     base = segment(left, bottom, right, bottom)

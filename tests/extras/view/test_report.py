@@ -31,6 +31,7 @@ from conformask.records.evaluation import (
     Evaluation,
     EvaluationProvenance,
     ReleasePower,
+    RiskCurve,
 )
 from conformask.records.loss import OwnLoss
 from conformask.records.numbers import share
@@ -182,6 +183,14 @@ def test_infinite_numbers():
 @pytest.mark.parametrize("threshold", [1e-9, 1e-3, 0.5, 30.0])
 def test_thresholds_far_from_the_data(threshold):
     check(evaluation(threshold=threshold, examples=()))
+
+
+def test_labels_of_small_errors_lie_inside_the_figure():
+    curve = RiskCurve((0.0, 0.5, 1.0), (0.000987, 0.0006, 0.0), (0.000987, 0.0003, 0.0))
+    drawing = ElementTree.fromstring(figures.risk(evaluation(n=20, examples=(), risk=curve)) or "")
+    labels = [mark for mark in drawing.findall(".//{*}text") if mark.get("text-anchor") == "end"]
+    assert "0.0005" in [label.text for label in labels]
+    assert all(float(label.get("x", 0)) >= svg.LETTER * len(label.text or "") for label in labels)
 
 
 def test_what_sits_on_the_threshold_has_met_it():
