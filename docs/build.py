@@ -68,7 +68,7 @@ def assemble(folder: Path) -> None:
 def with_links_of_site(text: str, place: str) -> str:
     """The text of a page of the repository, with links to the places that pages have in the site.
 
-    What the site does not have, such as a script, is named in place of the link.
+    What the site does not have, such as a script, is named in place of the link, after a colon in brackets.
     """
     name = PAGES.get(place, place.removeprefix("docs/"))
 
@@ -80,7 +80,10 @@ def with_links_of_site(text: str, place: str) -> str:
         if target in PAGES or (target.startswith("docs/") and not target.endswith(".py")):
             called = PAGES.get(target, target.removeprefix("docs/"))
             return f"[{text}]({posixpath.relpath(called, posixpath.dirname(name) or '.')}{heading})"
-        return f"`{target}`" if text == target else f"{text} (`{target}`)"
+        if text == target:
+            return f"`{target}`"
+        in_brackets = link.string[link.start() - 1 : link.start()] == "("
+        return f"{text}: `{target}`" if in_brackets else f"{text} (`{target}`)"
 
     return LINK.sub(in_site, text)
 

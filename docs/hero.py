@@ -6,6 +6,7 @@ anybody can judge a face, and the crop because the face is in its middle.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -39,17 +40,20 @@ def masker() -> cm.Masker:
 
 
 def scenes() -> Iterator[tuple[str, Array]]:
-    """Yield each picture, uint8 (SIDE, SIDE, 3), with its caption."""
+    """Yield each picture, uint8 (SIDE, SIDE, 3), with its caption.
+
+    The first one has the yellow that the pages speak of: it is all that is seen where pictures do not move.
+    """
     crop = (slice(0, SIDE), slice(LEFT, LEFT + SIDE))
     photograph = middles()[PHOTOGRAPH][crop]
     output = np.asarray(Image.open(output_file(PHOTOGRAPH)))[crop]
     given = quarter(photograph)
     mask = np.asarray(masker()(given, output))
     hidden = np.where(mask[..., None] < 1, np.uint8(HATCH), output)
-    yield "what Real-ESRGAN was given", given.repeat(4, axis=0).repeat(4, axis=1)
-    yield "what it made of it", output
     yield "what conformask does not trust", hidden
     yield "the mask never saw the photograph", photograph
+    yield "what Real-ESRGAN was given", given.repeat(4, axis=0).repeat(4, axis=1)
+    yield "what it made of it", output
 
 
 def frame(picture: Image.Image, caption: str) -> Image.Image:
@@ -61,14 +65,12 @@ def frame(picture: Image.Image, caption: str) -> Image.Image:
 
 
 def frames() -> Iterator[tuple[Image.Image, int]]:
-    """Yield each frame with its time in ms: every picture fades in and stands."""
-    before = None
-    for caption, array in scenes():
-        picture = Image.fromarray(array)
-        for step in range(1, STEPS if before else 1):
-            yield frame(Image.blend(before, picture, step / STEPS), caption), STEP
+    """Yield each frame with its time in ms: every picture stands, then fades to the next, in a circle."""
+    pictures = [(caption, Image.fromarray(array)) for caption, array in scenes()]
+    for (caption, picture), (next_caption, following) in pairwise([*pictures, pictures[0]]):
         yield frame(picture, caption), HOLD
-        before = picture
+        for step in range(1, STEPS):
+            yield frame(Image.blend(picture, following, step / STEPS), next_caption), STEP
 
 
 def main() -> None:

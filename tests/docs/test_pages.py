@@ -9,11 +9,14 @@ import re
 from operator import attrgetter
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import conformask
 import conformask.testing
 from conformask.cli.promise import FEW_HIDE_MORE
+from conformask.images.pictures import HATCH
 from conformask.promises.promise import GUARANTEES, Promise
 
 ROOT = Path(__file__).parents[2]
@@ -470,3 +473,9 @@ def test_a_wrong_example_would_be_noticed():
     failures: list[str] = []
     doctest.DocTestRunner(optionflags=OPTIONS).run(test, out=failures.append)
     assert "Expected:" in "".join(failures)
+
+
+def test_the_first_frame_of_the_hero_has_the_yellow_that_its_caption_speaks_of():
+    with Image.open(DOCS / "images" / "hero.webp") as hero:
+        first = np.asarray(hero.convert("RGB")).astype(int)
+    assert (np.abs(first - HATCH).max(axis=-1) < 40).mean() > 0.1

@@ -112,6 +112,12 @@ def test_the_reference_begins_with_ten_functions_and_leads_to_every_name(site):
 
 
 @pytest.mark.thorough
+def test_the_first_page_has_no_brackets_within_brackets(site):
+    page = read(site / "index.html")
+    assert "(how the photograph was chosen: <code>docs/hero.py</code>)" in page
+
+
+@pytest.mark.thorough
 def test_shapes_are_shown_as_they_are_written(site):
     page = html.unescape(re.sub(r"<[^>]+>", "", reference_of_python(site)))
     assert 'Float[Tensor, "n *g"]' in page
