@@ -5,13 +5,16 @@ Every image counts as a volume (D, H, W) here; an image with two axes is a volum
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
-from conformask.images.formats import Places
+from conformask.errors import InvalidArgumentError
+from conformask.images.formats import DataRange, Places
+from conformask.records.numbers import UNIT
 from conformask.records.reading import CLEAN, Geometry, Reference, Size
 from conformask.records.record import Array
 
@@ -115,6 +118,92 @@ def map_ends(values: Array) -> tuple[float, float]:
     """Return the values at which the colours of a map begin and end: those of all but 0.5 % at each end."""
     low, high = np.quantile(values, [0.005, 0.995]).tolist()
     return low, high if high > low else low + 1.0
+
+
+PHOTOGRAPHS: tuple[DataRange, ...] = (UNIT, (0.0, 255.0))
+FILLED, HARDLY_FILLED = 0.8, 0.3
+"""Share of the range from which on an image fills it, and the same for photographs that are not dark."""
+DARK = 0.5
+"""Share of the range up to which all values of a dark photograph lie."""
+NARROWEST = 1e-3
+"""The narrowest window, as a share of the range."""
+WIDE = 0.05
+"""Width of a window from which on whole percentages say enough."""
+LOWEST, HIGHEST = (-3100, -150), (150, 32767)
+"""Bounds of both ends of a range of Hounsfield units (HU), which reaches from below fat to above muscle."""
+
+
+@dataclass(frozen=True)
+class ContrastPreset:
+    """A window of Hounsfield units, by its middle and width."""
+
+    name: str
+    level: float
+    width: float
+
+
+PRESETS = (
+    ContrastPreset("Brain", 40, 80),
+    ContrastPreset("Lung", -600, 1500),
+    ContrastPreset("Bone", 400, 1800),
+    ContrastPreset("Soft tissue", 40, 400),
+)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The part of [0, 1] that is shown from black to white."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.low) and isfinite(self.high) and self.low < self.high):
+            raise InvalidArgumentError(
+                f"a contrast window from {self.low} to {self.high}: its end must lie above its start"
+            )
+
+    def __call__(self, values: Array) -> Array:
+        """Map the window to [0, 1]: black becomes 0, white 1."""
+        if (self.low, self.high) == UNIT:
+            return values
+        windowed: Array = np.clip((values - self.low) / (self.high - self.low), 0, 1)
+        return windowed
+
+    @property
+    def text(self) -> str:
+        """What is said below a picture; empty for the full range."""
+        if (self.low, self.high) == UNIT:
+            return ""
+        digits = 0 if self.high - self.low >= WIDE else 1
+        low, high = (f"{100 * end:.{digits}f}" for end in (self.low, self.high))
+        return f"Contrast stretched to {low} to {high}\N{NO-BREAK SPACE}% of the range"
+
+
+def first_contrast(data_range: DataRange, values: tuple[float, float]) -> Contrast:
+    """Return the window that an image is first shown in, from the ends of its values in [0, 1].
+
+    Ranges without a unit, such as those of MR and of cameras with 12 bits, are often hardly filled: most
+    values are shown. CT in HU is shown as it is, and so are photographs that are neither dark nor flat.
+    """
+    low, high = values
+    filled = HARDLY_FILLED if data_range in PHOTOGRAPHS and high > DARK else FILLED
+    if presets(data_range) or high - low > filled:
+        return Contrast()
+    return Contrast(low, max(high, low + NARROWEST))
+
+
+def presets(data_range: DataRange) -> tuple[ContrastPreset, ...]:
+    """Return the CT presets of which at least half lies in the range; none unless the range is one of HU."""
+    low, high = data_range
+    if not (LOWEST[0] <= low <= LOWEST[1] and HIGHEST[0] <= high <= HIGHEST[1]):
+        return ()
+    halves = ((preset, preset.width / 2) for preset in PRESETS)
+    return tuple(
+        preset
+        for preset, half in halves
+        if min(preset.level + half, high) - max(preset.level - half, low) >= half
+    )
 
 
 def shrink(image: Array, longest: int) -> Array:

@@ -10,13 +10,22 @@ from scipy.ndimage import label
 from torch import Tensor
 
 from conformask.arrays import Array, Batch, Images, Triplet, image_means
-from conformask.images.pictures import as_bytes, error_bytes, in_colors, planes_of
+from conformask.images.pictures import (
+    Contrast,
+    as_bytes,
+    error_bytes,
+    first_contrast,
+    in_colors,
+    map_ends,
+    planes_of,
+)
 from conformask.images.triplets import Triplets, stacked
 from conformask.losses.of_images import with_channels
 from conformask.masker.candidates import facts_for_release
 from conformask.masker.masker import Masker
 from conformask.masks.critical import critical_lambdas, loss_on, mask_size, paper_oracle, unmasked_loss
 from conformask.records.evaluation import Example, ImageRecords
+from conformask.records.numbers import UNIT
 
 SHARES = tuple(round(0.05 * step, 2) for step in range(20))
 """Hidden shares at which the error is measured."""
@@ -175,11 +184,13 @@ def _examples(
     truth = triplet.truth()
     error = np.abs(truth - triplet.y_hat)
     images = triplet.x, triplet.y_hat, truth
+    contrast = first_contrast(masker.card.range_of_y_hat or UNIT, map_ends(triplet.y_hat))
     for (mask_plane, x, y_hat, y), plane in planes_of(mask, *images, geometry=triplet.geometry, error=error):
         name = triplet.name if plane is None else f"{triplet.name}, {plane}"
         yield picture_of(
             replace(triplet, name=name, x=x, y_hat=y_hat, y=y, layers={}),
             mask_plane,
+            contrast,
             kind=kind,
             size=float(records.size[index]),
             loss=float(records.loss[index]),
@@ -188,20 +199,30 @@ def _examples(
 
 
 def picture_of(
-    triplet: Triplet, mask: Array, *, kind: str, size: float, loss: float, oracle_size: float | None
+    triplet: Triplet,
+    mask: Array,
+    contrast: Contrast,
+    *,
+    kind: str,
+    size: float,
+    loss: float,
+    oracle_size: float | None,
 ) -> Example:
     """Return the pictures of a triplet and its mask (1 or C, H, W), ready to show."""
     error, scale = error_bytes(triplet.truth(), triplet.y_hat)
+    x, y, y_hat = (in_colors(contrast(image)) for image in (triplet.x, triplet.truth(), triplet.y_hat))
     return Example(
         name=triplet.name,
         kind=kind,
-        x=in_colors(triplet.x),
-        y=in_colors(triplet.truth()),
-        y_hat=in_colors(triplet.y_hat),
+        x=x,
+        y=y,
+        y_hat=y_hat,
         mask=as_bytes(mask),
         error=error,
         error_scale=scale,
         size=size,
         loss=loss,
         oracle_size=oracle_size,
+        black=contrast.low,
+        white=contrast.high,
     )

@@ -447,6 +447,10 @@ class Example:
     loss: float
     """Loss under the mask."""
     oracle_size: float | None
+    black: float = 0.0
+    """The share of the range that is black in x, y and y_hat: more than 0 where little of it is filled."""
+    white: float = 1.0
+    """The share of the range that is white there."""
     release: str = ""
     """Whether the image would be released at `Evaluation.release_share`, or why not; empty without one."""
 

@@ -87,6 +87,16 @@ def world(tiles):
 
 
 @pytest.fixture(scope="session")
+def dim(tiles):
+    """Images that fill a seventh of their range."""
+    columns = ([np.moveaxis(getattr(t, role), 0, -1) / 7 for t in tiles] for role in ("x", "y_hat", "y"))
+    images = Triplets.from_arrays(*columns, names=list(tiles.names))
+    seen, new = (images.select(range(start, len(tiles), 2)) for start in range(2))
+    masker = calibrate(Heuristic(edges, channels=3), seen, loss="l1", threshold=0.004)
+    return World(masker, new.select(range(0, len(new), 8)))
+
+
+@pytest.fixture(scope="session")
 def stained(tiles):
     """Images of two channels, such as two stains."""
     columns = ([np.moveaxis(getattr(t, role)[:2], 0, -1) for t in tiles] for role in ("x", "y_hat", "y"))

@@ -1,6 +1,7 @@
 """What the server answers, beside what the library says."""
 
 import io
+import re
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -10,17 +11,19 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from playwright.sync_api import expect
 
+import conformask as cm
 from conformask.extras.view.app import application
+from conformask.extras.view.page import render
 from conformask.extras.view.session import Session
+from conformask.extras.view.share import shared_case
 from conformask.extras.view.viewed_image import (
     OUTSIDE,
     THUMBNAIL,
     VEIL,
     ByteCache,
     CollectionImage,
-    default_window,
 )
-from conformask.images.pictures import as_bytes
+from conformask.images.pictures import Contrast, as_bytes, first_contrast, map_ends
 from conformask.images.triplets import Triplets
 from conformask.masker.calibrate import calibrate
 from conformask.masker.release import release
@@ -407,16 +410,44 @@ def test_the_window_and_the_histogram_are_those_of_the_output(client, world):
     ("data_range", "most", "shown"),
     [
         ((0, 255), (0.1, 0.9), None),
-        ((0, 255), (0.0, 0.2), (25.5, 51.0)),
-        ((0, 4095), (0.0, 0.5), (1023.75, 2047.5)),
+        ((0, 255), (0.0, 0.2), "0 to 20"),
+        ((0, 255), (0.1, 0.49), "10 to 49"),
+        ((0, 255), (0.1, 0.51), None),
+        ((0, 255), (0.7, 0.9), "70 to 90"),
+        ((0, 4095), (0.012, 0.5), "1 to 50"),
+        ((0, 1), (0.012, 0.03), "1.2 to 3.0"),
+        ((0, 1), (0.5, 0.5), "50.0 to 50.1"),
         ((-1024, 3071), (0.2, 0.3), None),  # HU have presets
         ((0, 65535), (0.05, 0.95), None),
     ],
 )
 def test_images_that_hardly_fill_their_range_are_shown_by_their_values(data_range, most, shown):
-    assert default_window(tuple(map(float, data_range)), most) == (
-        None if shown is None else pytest.approx(shown)
-    )
+    expected = "" if shown is None else f"Contrast stretched to {shown}\N{NO-BREAK SPACE}% of the range"
+    assert first_contrast(tuple(map(float, data_range)), most).text == expected
+
+
+def test_dim_images_are_shown_by_their_values_wherever_they_are_and_it_is_said(dim):
+    triplet = dim.shown[0]
+    contrast = first_contrast((0.0, 1.0), map_ends(triplet.y_hat))
+    assert re.fullmatch(f"Contrast stretched to \\d to 1\\d{SPACE}% of the range", contrast.text)
+    session = Session(dim.masker, dim.shown.select([0]))
+    list(session.look_through())
+    assert session.entries()[0].contrast == asked(session, f"/api/images/{triplet.name}")["contrast"]
+    assert session.entries()[0].contrast == contrast.text
+    expected = as_bytes(contrast(triplet.y_hat)).mean()
+    small = Image.open(io.BytesIO(session.thumbnail(triplet.name)))
+    assert np.asarray(small).mean() == pytest.approx(expected, rel=0.3), "but for the hatch"
+    assert shared_case(dim.masker, dim.shown.select([0]), 1).images[0].contrast == contrast.text
+    (row,) = cm.show(dim.masker, triplet).rows
+    assert contrast.text in row.facts
+    np.testing.assert_array_equal(row.pictures["Output ŷ"], as_bytes(contrast(triplet.y_hat)))
+    evaluation = cm.evaluate(dim.masker, dim.shown)
+    by_name = {image.name: image for image in dim.shown}
+    for example in evaluation.examples:
+        image, shown = by_name[example.name], Contrast(example.black, example.white)
+        assert shown == first_contrast((0.0, 1.0), map_ends(image.y_hat))
+        np.testing.assert_array_equal(example.y, as_bytes(shown(image.truth())))
+        assert shown.text.lower() in render(evaluation)
 
 
 def test_runs_of_hidden_pixels_are_counted_in_rows(session, world):

@@ -20,8 +20,8 @@ from conformask.extras.view.app import application
 from conformask.extras.view.session import Session
 from conformask.extras.view.share import shared_case
 from conformask.extras.view.sliders import is_measurable, losses_of, mask_level
-from conformask.extras.view.viewed_image import CollectionImage, Contrast, open_image as open_image, presets
-from conformask.images.pictures import AS_STORED, as_bytes, overlay, views_of
+from conformask.extras.view.viewed_image import CollectionImage, open_image as open_image
+from conformask.images.pictures import AS_STORED, Contrast, as_bytes, overlay, presets, views_of
 from conformask.images.read import read_image
 from conformask.images.triplets import Triplets
 from conformask.masker.calibrate import calibrate

@@ -45,19 +45,16 @@ from conformask.extras.view.uploads import FACTS, MOST_BYTES, SUFFIXES, UploadRe
 from conformask.extras.view.viewed_image import (
     PICTURES,
     VEIL,
-    Contrast,
     Part,
     check_part,
-    default_window,
     outside_layer,
     picture,
     png,
-    presets,
     reduction,
     values_at,
     window_of,
 )
-from conformask.images.pictures import HATCH, View, colors_of, heat_between, titles_for
+from conformask.images.pictures import HATCH, Contrast, View, colors_of, heat_between, presets, titles_for
 from conformask.records.record import Array, Json, to_jsonable
 
 HOSTS = ("127.0.0.1", "localhost")
@@ -300,6 +297,7 @@ def image(name: str, session: SessionDep) -> Response:
     viewed_image = session.viewed_image(name)
     collection_image = session.collection_image(name)
     colors, values = colors_of(collection_image.header.channels), viewed_image.output_values
+    data_range, contrast = collection_image.data_range, collection_image.contrast(viewed_image)
     objects = None
     if "labels" in viewed_image.sources:  # the colours of their borders, by their class
         from conformask.extras.objects.labels import COLORS
@@ -316,14 +314,15 @@ def image(name: str, session: SessionDep) -> Response:
         "steps": collection_image.steps,
         "unit": None if collection_image.geometry is None else collection_image.geometry.unit,
         "most_hidden": session.most_hidden(name),
-        "range": collection_image.data_range,
+        "range": data_range,
         "x_range": collection_image.x_range,
         "colors": None if bytes_of_colors is None else [bytes(color).hex() for color in bytes_of_colors],
-        "window": default_window(collection_image.data_range, values.most),
-        "most_values": window_of(collection_image.data_range, values.most),
+        "window": window_of(data_range, (contrast.low, contrast.high)) if contrast.text else None,
+        "contrast": contrast.text,
+        "most_values": window_of(data_range, values.most),
         "histogram": values.counts,
         "hidden_run": session.hidden_run(name),
-        "presets": [asdict(preset) for preset in presets(collection_image.data_range)],
+        "presets": [asdict(preset) for preset in presets(data_range)],
         "truth": "truth" in viewed_image.sources,
         "titles": titles_for(viewed_image.reference),
         "region": "region" in viewed_image.sources,

@@ -13,8 +13,10 @@ from conformask.extensions import required
 from conformask.extras.view.page import LONGEST, Strip, StripRow, error_label
 from conformask.images.pictures import (
     TITLES,
+    Contrast,
     as_bytes,
     error_bytes,
+    first_contrast,
     gray,
     heat,
     heat_between,
@@ -30,7 +32,7 @@ from conformask.masker.masker import Judged, Masker
 from conformask.masks.critical import mask_size, unmasked_loss
 from conformask.records.card import Domain
 from conformask.records.evaluation import Evaluation
-from conformask.records.numbers import rounded_share
+from conformask.records.numbers import UNIT, rounded_share
 from conformask.records.reading import CLEAN, Reference
 
 
@@ -184,9 +186,10 @@ def _pictures(
 ) -> Iterator[tuple[dict[str, Array], tuple[str, ...]]]:
     """Yield pictures and captions, for a volume those of its selected slices."""
     error = None if y is None else np.abs(y - y_hat)
+    contrast = first_contrast(domain.range_of_y_hat or UNIT, map_ends(y_hat))
     for planes, label in planes_of(mask, x, y_hat, y, cues, geometry=domain.geometry, error=error):
-        panels = _panels(*planes, data_range=domain.range_of_y_hat, reference=reference)
-        yield panels, () if label is None else (label,)
+        panels = _panels(*planes, contrast=contrast, data_range=domain.range_of_y_hat, reference=reference)
+        yield panels, tuple(filter(None, (label, contrast.text)))
 
 
 def _panels(
@@ -196,20 +199,21 @@ def _panels(
     y: Array | None,
     cues: Array | None,
     *,
+    contrast: Contrast,
     data_range: tuple[float, float] | None,
     reference: Reference,
 ) -> dict[str, Array]:
     """Return pictures by label, in the order of display."""
-    output, mask_bytes, labels = in_colors(y_hat), as_bytes(mask), titles_for(reference)
+    output, mask_bytes, labels = in_colors(contrast(y_hat)), as_bytes(mask), titles_for(reference)
     panels = {
         "output": output,
         "overlay": shrunk_overlay(output, mask_bytes, LONGEST),
         "mask": gray(mask_bytes),
-        "input": in_colors(x),
+        "input": in_colors(contrast(x)),
     }
     if y is not None:
         error, scale = error_bytes(y, y_hat)
-        panels |= {"truth": in_colors(y), "error": heat(error)}
+        panels |= {"truth": in_colors(contrast(y)), "error": heat(error)}
         labels["error"] = error_label(scale, data_range, reference)
     if cues is not None:
         low, high = map_ends(cues)

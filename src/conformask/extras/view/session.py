@@ -78,6 +78,8 @@ class GalleryEntry:
     """Part that was used before the test: train, selection or calibration; None for all others."""
     released: bool | None
     """True if the image is released, False if it is held back; None if that is not known."""
+    contrast: str
+    """How the contrast of its picture is stretched; empty if it is not."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ class Session:
         """Part of each image that was used before the test, by a split or, once looked at, by its pixels."""
         self._uploads: list[str] = []
         self._sizes: dict[str, float] = {}
+        self._contrasts: dict[str, str] = {}
         self._errors: dict[str, str] = {}
         self._most_hidden_points: dict[str, Point] = {}
         self._viewed_images: ByteCache[ViewedImage] = ByteCache(OPENED_BYTES, lambda image: image.bytes)
@@ -151,6 +154,7 @@ class Session:
                     error=self._errors.get(name),
                     part=self._parts.get(name),
                     released=judged[name].released if name in judged else None,
+                    contrast=self._contrasts.get(name, ""),
                 )
             )
         return entries
@@ -174,17 +178,18 @@ class Session:
             self._errors[name] = str(error)
             raise
         shares = trusted_shares(self.masker.family, image, level)
-        self._sizes[name] = mask_size_by_planes(image, shares[0])
         self._most_hidden_points[name] = _most_hidden(shares)
         collection_image = self.collection_image(name)
         if is_measurable(self.masker, image):
             self._losses[name] = loss_of(self.masker, image)
             self._recognise(name, image)
         view = next(view for view in collection_image.views if view.axis == 0)
-        jpeg = thumbnail(
-            image, self.masker.family, level, view, self._most_hidden_points[name][0], collection_image.steps
-        )
-        return self._thumbnails.put(name, jpeg)
+        index, contrast = self._most_hidden_points[name][0], collection_image.contrast(image)
+        self._contrasts[name] = contrast.text
+        jpeg = thumbnail(image, self.masker.family, level, view, index, collection_image.steps, contrast)
+        self._thumbnails.put(name, jpeg)
+        self._sizes[name] = mask_size_by_planes(image, shares[0])  # last: the gallery then shows all at once
+        return jpeg
 
     def _recognise(self, name: str, image: ViewedImage) -> None:
         """Note whether an image with truth was used before the test, by its pixels or its group."""

@@ -25,7 +25,6 @@ from conformask.extras.view.sliders import (
     recalibrated_at,
     sliders,
 )
-from conformask.extras.view.viewed_image import Contrast, default_window
 from conformask.images.pictures import HATCH, in_colors
 from conformask.images.svg import template
 from conformask.images.triplets import Triplets, refuse_others
@@ -60,6 +59,8 @@ class SharedImage:
     met: list[bool] | None
     notes: list[str]
     """What is to be said beside the image."""
+    contrast: str = ""
+    """How the contrast of its pictures is stretched; empty if it is not."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,7 @@ def _images(session: Session, maskers: list[Masker]) -> Iterator[SharedImage]:
             loss=[each.loss for each in losses] or None,
             met=[each.met for each in losses] or None,
             notes=session.notes(name),
+            contrast=session.collection_image(name).contrast(image).text,
         )
 
 
@@ -205,8 +207,7 @@ def _pictures(
     codes = np.sum(session.hidden_pixels(name, masks), axis=0).astype(np.uint8)
     if "region" in image.sources:
         codes[session.plane(name, "region", *place)[0] == 0] = 0
-    most = image.output_values.most  # the window that the viewer shows first
-    contrast = Contrast() if default_window(collection_image.data_range, most) is None else Contrast(*most)
+    contrast = collection_image.contrast(image)
     steps = (collection_image.steps[axis] for axis in (view.down.axis, view.right.axis))
     size = picture_size(view.sides(image.deep), *steps)
     pixels = {

@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import isfinite
 from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -20,7 +19,19 @@ from conformask.background import Tell
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.images.formats import FLOAT32, DataRange, Header, Places, zeros_on_disk
 from conformask.images.layers import check_not_empty
-from conformask.images.pictures import Point, View, as_bytes, gray, in_colors, map_ends, overlay, views_of
+from conformask.images.pictures import (
+    NARROWEST,
+    Contrast,
+    Point,
+    View,
+    as_bytes,
+    first_contrast,
+    gray,
+    in_colors,
+    map_ends,
+    overlay,
+    views_of,
+)
 from conformask.images.read import grid
 from conformask.images.rows import OpenedTriplet
 from conformask.images.triplets import Triplets
@@ -28,6 +39,7 @@ from conformask.masker.admission import Admission, NewImage
 from conformask.masker.masker import Masker
 from conformask.masker.whole import ScoredImage, WholeImage, add_depth, scored_in_memory
 from conformask.masks.family import Family
+from conformask.records.numbers import UNIT
 from conformask.records.reading import CLEAN, Geometry, Reference, Size
 
 if TYPE_CHECKING:
@@ -64,84 +76,11 @@ class ByteCache(Generic[T]):
         return value
 
 
-UNIT: DataRange = (0.0, 1.0)
-PHOTOGRAPHS: tuple[DataRange, ...] = (UNIT, (0.0, 255.0))
-FILLED, HARDLY_FILLED = 0.8, 0.3
-"""Share of the range from which on an image fills it, and the same for ranges of photographs."""
-NARROWEST = 1e-3
-"""The narrowest window, as a share of the range."""
-LOWEST, HIGHEST = (-3100, -150), (150, 32767)
-"""Bounds of both ends of a range of Hounsfield units (HU), which reaches from below fat to above muscle."""
-
-
-@dataclass(frozen=True)
-class ContrastPreset:
-    """A window of Hounsfield units, by its middle and width."""
-
-    name: str
-    level: float
-    width: float
-
-
-PRESETS = (
-    ContrastPreset("Brain", 40, 80),
-    ContrastPreset("Lung", -600, 1500),
-    ContrastPreset("Bone", 400, 1800),
-    ContrastPreset("Soft tissue", 40, 400),
-)
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """The part of [0, 1] that is shown from black to white."""
-
-    low: float = 0.0
-    high: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not (isfinite(self.low) and isfinite(self.high) and self.low < self.high):
-            raise InvalidArgumentError(
-                f"a contrast window from {self.low} to {self.high}: its end must lie above its start"
-            )
-
-    def __call__(self, values: Array) -> Array:
-        """Map the window to [0, 1]: black becomes 0, white 1."""
-        if (self.low, self.high) == UNIT:
-            return values
-        windowed: Array = np.clip((values - self.low) / (self.high - self.low), 0, 1)
-        return windowed
-
-
 def window_of(data_range: DataRange, ends: tuple[float, float]) -> tuple[float, float]:
     """Return the level and the width of a window, in units of the file, from its ends in [0, 1]."""
     low, high = data_range
     start, end = (low + (high - low) * share for share in ends)
     return (start + end) / 2, max(end - start, NARROWEST * (high - low))
-
-
-def default_window(data_range: DataRange, most: tuple[float, float]) -> tuple[float, float] | None:
-    """Return the window that an image is first shown in; None for the full range.
-
-    Ranges without a unit, such as those of MR and of cameras with 12 bits, are often hardly filled: most
-    values are shown. Photographs, and CT in HU, are shown as they are, unless a photograph is all but black.
-    """
-    filled = HARDLY_FILLED if data_range in PHOTOGRAPHS else FILLED
-    if presets(data_range) or most[1] - most[0] > filled:
-        return None
-    return window_of(data_range, most)
-
-
-def presets(data_range: DataRange) -> tuple[ContrastPreset, ...]:
-    """Return the CT presets of which at least half lies in the range; none unless the range is one of HU."""
-    low, high = data_range
-    if not (LOWEST[0] <= low <= LOWEST[1] and HIGHEST[0] <= high <= HIGHEST[1]):
-        return ()
-    halves = ((preset, preset.width / 2) for preset in PRESETS)
-    return tuple(
-        preset
-        for preset, half in halves
-        if min(preset.level + half, high) - max(preset.level - half, low) >= half
-    )
 
 
 @dataclass(frozen=True)
@@ -178,6 +117,10 @@ class CollectionImage:
         """Values of y_hat that became 0 and 1."""
         reading = self.triplets.settled(self.index)
         return reading.stated_range or self.header.data_range or UNIT
+
+    def contrast(self, image: "ViewedImage") -> Contrast:
+        """Return the window that its pictures are first shown in."""
+        return first_contrast(self.data_range, image.output_values.most)
 
     @property
     def known(self) -> NewImage:
@@ -299,8 +242,6 @@ MOST_DECODED = 9 * FLOAT32 * 4096**2
 SAMPLED_BLOCKS, SAMPLED = 64, 2**24
 """Samples for distributions of values: most blocks that are read, and most of their pixels."""
 ERROR_QUANTILE = 0.995
-MOST = 0.995
-"""Share of the values below the upper end of the window of most values, and above the lower end."""
 BINS = 64
 """Number of bars of a histogram."""
 
@@ -350,8 +291,7 @@ class ViewedImage(ScoredImage):
     def output_values(self) -> OutputValues:
         """Values of the output."""
         values = self._sampled("output")
-        low, high = np.quantile(values, [1 - MOST, MOST]).tolist()
-        return OutputValues(np.histogram(values, BINS, (0, 1))[0].tolist(), (low, high))
+        return OutputValues(np.histogram(values, BINS, (0, 1))[0].tolist(), map_ends(values))
 
     @cached_property
     def objects(self) -> "LabelledObjects | None":
@@ -494,7 +434,13 @@ def outside_layer(region: Array) -> Array:
 
 
 def thumbnail(
-    image: ViewedImage, family: Family, level: Tensor, view: View, index: int, steps: tuple[float, ...]
+    image: ViewedImage,
+    family: Family,
+    level: Tensor,
+    view: View,
+    index: int,
+    steps: tuple[float, ...],
+    contrast: Contrast,
 ) -> bytes:
     """Draw a plane of the output, hatched where hidden, grey outside its region, as a JPEG.
 
@@ -505,7 +451,7 @@ def thumbnail(
     output, score = (
         plane(image.sources[name], image.deep, view, index, part) for name in ("output", "score")
     )
-    output_pixels = in_colors(output)
+    output_pixels = in_colors(contrast(output))
     mask = family.apply(torch.from_numpy(score)[None], level.cpu())[0].numpy()
     if "region" in image.sources:
         region = plane(image.sources["region"], image.deep, view, index, part)

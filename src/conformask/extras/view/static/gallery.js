@@ -144,7 +144,7 @@ function createCard(name) {
   return card;
 }
 
-function fillCard(card, { name, size, error, uploaded, met, part, released }, whereHidden) {
+function fillCard(card, { name, size, error, uploaded, met, part, released, contrast }, whereHidden) {
   const sizeLabel = $(".mask-size", card);
   if (size === null) {
     sizeLabel.textContent = error || "…";
@@ -158,5 +158,6 @@ function fillCard(card, { name, size, error, uploaded, met, part, released }, wh
   sizeLabel.textContent = `${formatPercent(size)} hidden${whereHidden}${uploaded ? " · uploaded" : ""}${part ? ` · ${part}` : ""}`;
   if (released !== null)
     sizeLabel.append(createElement("span", { className: `released ${released}`, textContent: releaseText(released) }));
+  if (contrast) sizeLabel.append(createElement("span", { className: "contrast", textContent: contrast }));
   if (met === false) sizeLabel.append(createElement("b", { textContent: BEYOND_THRESHOLD }));
 }

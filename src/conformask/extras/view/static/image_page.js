@@ -411,6 +411,7 @@ export class ImagePage {
     $("#legend").textContent = [
       this.#legendOf(buttonView),
       usesChannels ? this.#channelPanel.legend : "",
+      usesChannels && this.#state.contrast === null && this.#image.contrast ? `${this.#image.contrast}.` : "",
       this.#image.objects && buttonView === "overlay" ? OBJECTS_LEGEND : "",
       this.#image.region ? REGION_LEGEND : "",
     ].filter(Boolean).join(" ");

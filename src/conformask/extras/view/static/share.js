@@ -100,6 +100,7 @@ function render() {
     facts.push(["Loss under the mask", digits(image.loss[state.position])]);
     facts.push([null, met ? "✓ within the threshold" : "✗ beyond the threshold", met ? "pass" : "fail"]);
   }
+  if (image.contrast) facts.push([null, image.contrast, "contrast"]);
   element("facts").replaceChildren(...facts.flatMap(([term, value, className = ""]) => [
     ...(term === null ? [] : [Object.assign(document.createElement("dt"), { textContent: term })]),
     Object.assign(document.createElement("dd"), { textContent: value, className }),
