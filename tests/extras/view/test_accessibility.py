@@ -1,9 +1,11 @@
 """The pages of the viewer fit, can be read, and axe-core finds nothing wrong in them."""
 
+import io
 import re
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from screens import violations
@@ -46,6 +48,37 @@ def test_fingers_meet_every_target(page, address, world, place, size):
     open_place(page, address, world, place)
     assert page.evaluate(SMALL, FINGER) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_phone_shows_an_image_on_its_first_screen(page, address, world):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(address)
+    box = page.locator(".thumbnail").first.bounding_box()
+    assert box["y"] + box["height"] / 2 < 844
+    formula = page.locator("#gallery-promise code")
+    expect(formula).to_be_hidden()
+    page.locator("#toggle-promise").click()
+    expect(page.locator("#toggle-promise")).to_have_attribute("aria-expanded", "true")
+    expect(formula).to_be_visible()
+    page.locator("#image-grid a").last.scroll_into_view_if_needed()
+    page.locator("#image-grid a").last.click()
+    page.wait_for_selector("#plane:not([hidden])")
+    box = page.locator("#viewport").bounding_box()
+    assert 0 <= box["y"] < box["y"] + box["height"] < 844
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(address)
+    expect(formula).to_be_visible()
+    expect(page.locator("#toggle-promise")).to_be_hidden()
+
+
+def test_what_is_beside_an_image_does_not_look_like_it(page, address, world):
+    page.goto(f"{address}#/image/{world.partly.name}")
+    page.wait_for_selector("#plane:not([hidden])")
+    plane, viewport = (page.locator(part).bounding_box() for part in ("#plane", "#viewport"))
+    band = {"x": viewport["x"] + 8, "y": viewport["y"] + 8, "width": 60, "height": 60}
+    assert band["x"] + band["width"] < plane["x"]
+    shown = Image.open(io.BytesIO(page.screenshot(clip=band))).convert("RGB")
+    assert len(shown.getcolors()) > 1, "a checkerboard"
 
 
 def test_keys_can_be_turned_off_and_stay_off(page, address, world):

@@ -137,8 +137,10 @@ async function start() {
   document.addEventListener("keydown", handleKey);
   window.addEventListener("hashchange", () => {
     clearTimeout(addressTimer); // else it would write the state that is left
+    const { name } = state;
     state = stateFromHash(location.hash);
     render();
+    if (state.name !== null && state.name !== name) window.scrollTo(0, 0); // else its picture is out of sight on phones
   });
   await gallery.refresh();
   state = stateFromHash(location.hash); // a link may have been followed meanwhile

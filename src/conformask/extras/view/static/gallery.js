@@ -46,6 +46,7 @@ export class Gallery {
     sortSelect.addEventListener("change", () => updateState({ sort: sortSelect.value }));
     beyondCheckbox.addEventListener("change", () => updateState({ beyond: beyondCheckbox.checked }));
     heldBackCheckbox.addEventListener("change", () => updateState({ held: heldBackCheckbox.checked }));
+    $("#toggle-promise").addEventListener("click", ({ target }) => (target.ariaExpanded = target.ariaExpanded !== "true"));
     partFilter.addEventListener("change", () =>
       updateState({ part: partFilter.value === this.#defaultPart ? null : partFilter.value }));
   }
