@@ -15,15 +15,15 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 47602,  # seals of numbers and masks.json, ends that hold truths, shear, absent systems
-    "lines of the heart": 27017,  # seals of claims, records without one, absent coordinate systems
+    "lines": 48185,  # ranges of each image, split, thresholds said to be chosen, seals of numbers and masks
+    "lines of the heart": 27443,  # ranges of each image, what a few tests can tell, seals of claims
     "entries of the first level": 16,  # __main__, for python -m conformask
-    "files": 176,
-    "own imports of a file": 15,
-    "own imports of all files": 1326,  # a compiled kernel of SSIM, the bar of plan
+    "files": 178,  # split
+    "own imports of a file": 19,  # look, of which its plan makes a request
+    "own imports of all files": 1347,  # split, look with every scorer
     "getattr and hasattr": 27,
-    "lines of tests": 47274,  # whole numbers at the ends of intervals, seals, sheared pixels
-    "files of tests": 157,
+    "lines of tests": 47790,  # ranges of each image, whole numbers at the ends of intervals, seals
+    "files of tests": 159,  # ranges of each image, split
 }
 ENTERED = {
     "files of calibrate": 46,  # counts with their nouns

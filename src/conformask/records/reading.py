@@ -458,8 +458,8 @@ class Reading:
 
     data_range: tuple[float, float] | Literal["image"] | None = None
     """Values of black and white, if the file type does not define them; x of 8 bits keeps 0 to 255. Or image:
-    each image has its own range, from the 0.1 to the 99.9 percentile of x (of y_hat where x has an x_range), to
-    which its x, y_hat and y are clipped, for images of very different brightness."""
+    each image has its own range, from the 0.1 to the 99.9 percentile of x (of y_hat where x has an x_range),
+    to which its x, y_hat and y are clipped, for images of very different brightness."""
     x_range: tuple[float, float] | None = None
     """Values of black and white in x, if they differ from those of y_hat and y."""
     axes: str | None = None

@@ -179,7 +179,7 @@ def test_a_warning_is_said_once(conformask, folders, tmp_path):
 
 def test_the_threshold_is_said_to_be_chosen_where_the_promise_is_read(conformask, folders, tmp_path):
     chosen = "Threshold chosen by conformask: half of your selection images meet it without a mask"
-    assert conformask("look", *folders, "--out", tmp_path, "--no-view").status == 0
+    assert conformask("look", *folders, "--out", tmp_path, "--no-browser").status == 0
     assert chosen in (tmp_path / "run" / "CARD.md").read_text(encoding="utf-8")
     assert chosen in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert chosen in promise_status(cm.load(tmp_path / "run").card).text
@@ -191,7 +191,7 @@ def test_the_threshold_is_said_to_be_chosen_where_the_promise_is_read(conformask
 
 
 def test_another_score_and_a_threshold_that_needs_no_mask(conformask, folders, tmp_path):
-    terms = ("--out", tmp_path, "--no-view", "--scorer", "spread", "--threshold", "50%")
+    terms = ("--out", tmp_path, "--no-browser", "--scorer", "spread", "--threshold", "50%")
     answer = conformask("look", *folders, *terms)
     assert answer.status == 0, answer.err
     assert cm.load(tmp_path / "run").scorer.name == "spread"
