@@ -9,7 +9,6 @@ import torch
 
 import conformask as cm
 from conformask.errors import InvalidArgumentError
-from conformask.extras.export.onnx import metadata
 from conformask.images.check import check_triplets
 from conformask.images.read import open_raster
 from conformask.records.reading import Reading
@@ -135,6 +134,8 @@ def test_a_stream_remembers_the_range_until_the_truth_comes():
 
 @pytest.mark.leaf("export")
 def test_an_exported_file_says_how_to_scale():
+    from conformask.extras.export.onnx import metadata
+
     entries = metadata(calibrated(images(20, 8)), None)
     assert entries["range"] == "x and y_hat are clipped to the 0.1 and 99.9 percentile of x, 0 and 1"
     assert json.loads(entries["calibration"])["data_range"] == "image"
