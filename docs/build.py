@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from which_promise import form
 
-from conformask.cli import VERBS, build
+from conformask.cli import build, verbs_of
 from conformask.extras.view.share import SharedCase, SharedImage, page as share_page
 
 ROOT = Path(__file__).parents[1]
@@ -59,8 +59,9 @@ def assemble(folder: Path) -> None:
     for place, path in (names | {place: docs / name for place, name in PAGES.items()}).items():
         text = (ROOT / place).read_text(encoding="utf-8")
         if VERBS_HERE in text:
-            whole = build().generate_docs(heading_level=1)
-            text = text.replace(VERBS_HERE, "\n".join(reference(verb, whole) for verb in VERBS))
+            verbs = verbs_of([])
+            whole = build(verbs).generate_docs(heading_level=1)
+            text = text.replace(VERBS_HERE, "\n".join(reference(verb, whole) for verb in verbs))
         text = text.replace(NAMES_HERE, "\n".join(names_by_step())).replace(TRY_BY_CLONE, TRY_HERE)
         path.write_text(with_links_of_site(text, place), encoding="utf-8")
 

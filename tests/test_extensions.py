@@ -197,21 +197,44 @@ def test_what_to_type_for_an_extra(monkeypatch, record, command):
 
 
 def test_a_package_adds_a_verb(tmp_path, found_in, capsys):
-    module = 'def greet(name: str):\n    """Greet somebody."""\n    print(f"hello, {name}")\n'
-    install(tmp_path, "acme", {"conformask.commands": {"greet": "acme:greet", "info": "acme:greet"}}, module)
+    module = (
+        "from conformask.cli.verb import Verb\n"
+        'def greet(name: str):\n    """Greet somebody."""\n    print(f"hello, {name}")\n'
+        'GREET = Verb(greet, group="Look", order=9, example="greet you")\n'
+    )
+    install(tmp_path, "acme", {"conformask.commands": {"greet": "acme:GREET"}}, module)
     found_in(tmp_path)
     main(["greet", "you"])
     with pytest.raises(SystemExit):
-        main(["greet"])  # without an example of ours
+        main(["greet"])
     main(["greet", "--help"])
-    out = capsys.readouterr().out
-    assert "hello, you" in out
-    assert "conformask demo" not in out
+    said = capsys.readouterr()
+    assert "hello, you" in said.out
+    assert "Example: conformask greet you" in said.out
+    assert "for example: conformask greet you" in said.err
     main(["--help"])
-    main(["info", "--help"])
-    out = capsys.readouterr().out
-    assert " greet" in out
-    assert "what a run folder contains" in out
+    assert re.search(" greet +Greet somebody", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("object_name", "said"),
+    [
+        ("acme:VERB", "'info' is claimed by several packages, conformask and acme"),
+        ("acme:greet", "not a Verb"),
+    ],
+)
+def test_what_a_package_claims_wrongly_is_said(tmp_path, found_in, capsys, object_name, said):
+    module = "from conformask.cli.verb import Verb\ndef greet(): ...\nVERB = Verb(greet)\n"
+    name = "info" if object_name == "acme:VERB" else "greet"
+    install(tmp_path, "acme", {"conformask.commands": {name: object_name}}, module)
+    found_in(tmp_path)
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    assert said in capsys.readouterr().err
+    main(["--help"])
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert " calibrate " in shown.out
 
 
 def test_every_entry_point_is_there_and_every_leaf_has_its_tests():

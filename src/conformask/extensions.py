@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from conformask.errors import ConformaskError, MismatchError, MissingFileError, one_line, warn
+from conformask.errors import (
+    ConformaskError,
+    MismatchError,
+    MissingFileError,
+    failure_of_system,
+    one_line,
+    warn,
+)
 
 T = TypeVar("T")
 PACKAGE = "conformask"
@@ -91,14 +98,6 @@ class Extensions(Mapping[str, T]):
         return choices
 
 
-def places(group: str) -> Mapping[str, str]:
-    """Return the module and the object of each name of a group, none of which is imported.
-
-    Where several packages claim a name, conformask's own comes first.
-    """
-    return {name: claims[0].place for name, claims in _claims(group).items()}
-
-
 @cache
 def _claims(group: str) -> Mapping[str, tuple[Claim, ...]]:
     """Return the claims of a group by name: those of conformask, then those of other packages."""
@@ -165,6 +164,8 @@ def _load(claim: Claim, kind: type[T]) -> T:
     except ConformaskError:
         raise
     except Exception as error:  # a package may raise anything when it is imported
+        if claim.package == PACKAGE and (failure := failure_of_system(error)):
+            raise MissingFileError(failure) from error  # a leaf that needs one that was deleted
         raise MismatchError(
             f"{claim.name!r} comes from the package {claim.package}, which cannot be loaded "
             f"({type(error).__name__}: {one_line(error)}): update it or uninstall it"

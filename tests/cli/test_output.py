@@ -9,8 +9,9 @@ from typing import get_args
 
 import pytest
 
-from conformask.cli import COMMON, EXAMPLES, GROUPS, RENAMED, VERBS, build, main
-from conformask.extensions import COMMANDS, places
+from conformask.cli import build, main, verbs_of
+from conformask.cli.options import RENAMED
+from conformask.cli.verb import GROUPS
 from conformask.losses import loss
 from conformask.losses.distances import BUILT_IN as DISTANCES, MAPS
 from conformask.masks.families import FAMILIES
@@ -19,7 +20,7 @@ from conformask.records import names
 from conformask.scores.network_scorer import HEADS
 from screens import drawn
 
-INSTALLED = [verb for verb in VERBS if verb in places(COMMANDS)]
+INSTALLED = verbs_of([])
 """The verbs of this tree; those of a leaf that was deleted are not there."""
 LOOK = """
 import sys
@@ -30,7 +31,7 @@ except SystemExit as stop:
     assert not stop.code, stop.code
 heavy = ["torch", "lightning", "skimage", "scipy.stats", "scipy.optimize", "scipy.sparse"]
 # scipy alone loads none of its parts
-heavy += ["numpy"] if sys.argv[1].startswith("--") else []
+heavy += ["rich.progress", "conformask.masker"] if sys.argv[1].startswith("--") else []
 print([name for name in heavy if name in sys.modules], file=sys.stderr)
 """
 
@@ -50,9 +51,9 @@ def test_help_lists_every_verb_in_one_line(conformask):
 
 def test_verbs_stand_in_groups_in_the_order_of_the_work(conformask):
     shown = conformask("--help").out
-    verbs = [verb for group in GROUPS.values() for verb in group if verb in INSTALLED]
-    assert verbs == sorted(INSTALLED, key=lambda verb: shown.index(f"│ {verb} "))
-    titles = [title for title, group in GROUPS.items() if set(group) & set(INSTALLED)]
+    assert len({verb.place for verb in INSTALLED.values()}) == len(INSTALLED)
+    assert [*INSTALLED] == sorted(INSTALLED, key=lambda name: shown.index(f"│ {name} "))
+    titles = [title for title in GROUPS if title in {verb.group for verb in INSTALLED.values()}]
     assert titles == sorted(titles, key=lambda title: shown.index(f"─ {title} "))
 
 
@@ -60,8 +61,9 @@ def test_verbs_stand_in_groups_in_the_order_of_the_work(conformask):
 def test_every_verb_has_an_example(conformask, verb, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shown = " ".join(conformask(verb, "--help").out.split())
-    assert f"Example: conformask {EXAMPLES[verb]}" in shown
-    build().parse_args(EXAMPLES[verb].split(), print_error=False, exit_on_error=False)
+    example = INSTALLED[verb].example
+    assert f"Example: conformask {example}" in shown
+    build(INSTALLED).parse_args(example.split(), print_error=False, exit_on_error=False)
 
 
 @pytest.mark.leaf("view")
@@ -115,7 +117,7 @@ def test_help_breaks_no_word_and_fits_the_terminal(conformask, monkeypatch, verb
 def test_a_missing_argument_is_answered_with_an_example(conformask):
     answer = conformask("train")
     assert answer.status == 2
-    assert f"for example: conformask {EXAMPLES['train']}" in answer.err
+    assert f"for example: conformask {INSTALLED['train'].example}" in answer.err
 
 
 @pytest.mark.parametrize("verb", INSTALLED)
@@ -162,20 +164,21 @@ def test_calibrate_without_images_or_threshold_names_the_verb_for_it(conformask,
 
 RENAMED_IN = {
     "--as": "export", "--by": "train", "--distance": "train", "--headless": "view", "--like": "mask",
-    "--nan": "check", "--no-view": "look", "--other-network": "mask",
+    "--no-view": "look", "--other-network": "mask",
     "--scratch": "train", "--seg": "mask", "--whole": "calibrate", "--with": "export", "--within": "plan",
 }  # fmt: skip
 """For each renamed option, a verb that has it."""
 
 
 @pytest.mark.leaf("export", "make", "train", "view")
-@pytest.mark.parametrize("old", RENAMED)
+@pytest.mark.parametrize("old", RENAMED_IN)
 def test_an_old_option_is_answered_with_its_new_name(conformask, old):
     folders = [] if RENAMED_IN[old] == "plan" else ["folder"]
+    renamed = RENAMED | INSTALLED[RENAMED_IN[old]].renamed
     for tokens in ([old], [f"{old}=1"], [old, "1"]):
         answer = conformask(RENAMED_IN[old], *folders, *tokens)
         assert (answer.status, answer.out) == (2, "")
-        assert f"Unknown option: {old}. It is now called {RENAMED[old]}." in answer.err
+        assert f"Unknown option: {old}. It is now called {renamed[old]}." in answer.err
 
 
 @pytest.mark.leaf("view")
@@ -433,8 +436,8 @@ def test_help_fits_a_screen_and_the_rest_stands_under_help_all(conformask, monke
     assert f"All options: conformask {verb} --help-all" in brief
     shown, every = (set(re.findall(r"│ [ *]*(--[\w-]+)", page)) for page in (brief, whole))
     assert shown <= every
-    assert set(COMMON.get(verb, ())) <= every
-    options = build()[verb].assemble_argument_collection().filter_by(show=True)
+    assert {*INSTALLED[verb].common} <= every
+    options = build(INSTALLED)[verb].assemble_argument_collection().filter_by(show=True)
     assert every == {argument.name for argument in options if argument.name.startswith("--")}
 
 

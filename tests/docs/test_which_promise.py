@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 import conformask as cm
-from conformask.cli import build
+from conformask.cli import build, verbs_of
 from conformask.cli.options import MARGINAL
 from conformask.errors import InvalidArgumentError
 from conformask.losses.means import Mean
@@ -61,7 +61,7 @@ def check_command(choice):
     """The command line reads it as the promise, the loss and the threshold that were chosen."""
     tokens = choice.command.split()
     assert tokens[:4] == ["conformask", "calibrate", "RUN", "DATA"]
-    verb, bound, _ = build().parse_args(tokens[1:], print_error=False, exit_on_error=False)
+    verb, bound, _ = build(verbs_of([])).parse_args(tokens[1:], print_error=False, exit_on_error=False)
     given = bound.arguments
     assert verb.__name__ == "calibrate"
     assert promise(given.get("promise", MARGINAL)) == choice.promise

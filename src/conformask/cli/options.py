@@ -24,13 +24,23 @@ if TYPE_CHECKING:
     from conformask.scores.untrained import Given, Untrained
 
 
-PROMISE, LOSS, SCORE_NETWORK, TRAINING, IMAGES, DEVICES = (
+PROMISE, LOSS, SCORE_NETWORK, TRAINING, IMAGES, DEVICES, PROTECTION = (
     Group(title, sort_key=place)
     for place, title in enumerate(
-        ("Promise", "Loss", "Score network", "Training", "Images", "Devices"), start=1
+        ("Promise", "Loss", "Score network", "Training", "Images", "Devices", "Protection"), start=1
     )
 )
-"""Groups of options in the help of a verb, after those of the verb itself."""
+"""Groups of options in the help of a verb, after those of the verb itself.
+
+The last one turns protections off: its options are no remedy for a misspelt one, so no error suggests them.
+"""
+RENAMED = {
+    "--by": "--volume-mode",
+    "--distance": "--loss",
+    "--other-network": "--allow-network-mismatch",
+    "--within": "--per-category",
+}
+"""New names of these options by the names that they had before."""
 AsJson = Annotated[bool, Parameter(name="--json", help="Print one JSON object instead of text.")]
 
 

@@ -46,6 +46,7 @@ from conformask.cli.output import (
     show_choices,
     table,
 )
+from conformask.cli.verb import Verb
 from conformask.errors import chosen, verb, warn
 from conformask.records import names
 
@@ -59,7 +60,10 @@ def thresholds(
     grey: Grey = False,
     json: AsJson = False,
 ) -> None:
-    """Show what each threshold would mean on the selection images, or after a calibration on its images.
+    """Show what each threshold would mean, to choose one before calibration.
+
+    Measured on the selection images, or after look on the calibration images, as exploratory: how many would
+    need no mask, and how large the masks are.
 
     Parameters
     ----------
@@ -83,6 +87,15 @@ def thresholds(
         choices, terms = threshold_choices(scorer, promise=stated, family=chosen), scorer.card.loss
         step = f"Nothing is calibrated yet. Next: conformask calibrate {run} DATA --threshold T"
     show_choices(choices, terms, stated, step, as_json=json)
+
+
+THRESHOLDS = Verb(
+    thresholds,
+    group="Promise",
+    order=1,
+    example="thresholds runs/first",
+    common=("--confidence", "--guarantee", "--unit"),
+)
 
 
 PARTS = "calibrating"
@@ -128,7 +141,9 @@ def calibrate(
     devices: Devices = DEFAULT_DEVICES,
     json: AsJson = False,
 ) -> None:
-    """Calibrate a scorer on triplets that it has not seen; if it is killed, the same command resumes it.
+    """Make the promise: find the lambda that keeps it, on images that the scorer has not seen.
+
+    Stores curves, from which conformask recalibrate makes another promise in milliseconds.
 
     Parameters
     ----------
@@ -217,6 +232,17 @@ def calibrate(
     show_calibration(run, masker, *notes, as_json=json)
 
 
+CALIBRATE = Verb(
+    calibrate,
+    group="First",
+    order=1,
+    example="calibrate runs/first images --threshold 0.05 --confidence 0.9",
+    common=("--scorer", "--out", "--threshold", "--confidence", "--over", "--window"),
+    resumes="",
+    renamed={"--whole": "--tiled"},
+)
+
+
 FEW_HIDE_MORE = (
     "Not in the table: few images hide more, and how much is chance. On fields of nuclei, 12 hid 30 % (19 to "
     "44 %), 25 hid 27 % (20 to 38 %), 100 hid 23 % (20 to 25 %)."
@@ -242,7 +268,10 @@ def plan(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Show how many calibration images a promise needs, and the range in which coverage will lie."""
+    """Show how many calibration images a promise needs.
+
+    Also shows how much coverage varies from one calibration set to the next.
+    """
     from conformask.losses import planned_loss
     from conformask.promises.promise import plan as plan_for, promise as promise_of
     from conformask.records.selection import threshold_in_loss, threshold_of
@@ -273,6 +302,15 @@ def plan(
     show(record, *text, as_json=json)
 
 
+PLAN = Verb(
+    plan,
+    group="Promise",
+    order=0,
+    example="plan --confidence 0.9",
+    common=("--n", "--threshold", "--confidence", "--guarantee", "--delta", "--unit"),
+)
+
+
 def recalibrate(
     run: Path,
     /,
@@ -282,7 +320,10 @@ def recalibrate(
     weights_path: WeightsPath = None,
     json: AsJson = False,
 ) -> None:
-    """Change the promise of a run, from the curves that its calibration stored, in milliseconds.
+    """Change the promise of a run, without reading any image.
+
+    Another threshold, confidence or kind of promise, from the curves that the calibration stored. Terms that
+    are not given stay as they are.
 
     Parameters
     ----------
@@ -308,3 +349,12 @@ def recalibrate(
     if main_process():
         recalibrated = recalibrated.save(run)
     show_calibration(run, recalibrated, as_json=json)
+
+
+RECALIBRATE = Verb(
+    recalibrate,
+    group="Promise",
+    order=2,
+    example="recalibrate runs/first --threshold 0.1",
+    common=("--threshold", "--confidence", "--guarantee", "--delta", "--unit"),
+)

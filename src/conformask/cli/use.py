@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from conformask.cli.options import ALIKE, DEFAULT_DEVICES, AsJson, Devices, New
 from conformask.cli.output import show
+from conformask.cli.verb import Verb
 
 
 def mask(
@@ -49,7 +50,12 @@ def mask(
     devices: Devices = DEFAULT_DEVICES,
     json: AsJson = False,
 ) -> None:
-    """Write a mask (16-bit PNG, or TIFF or OME-Zarr if y_hat is) and an overlay per image, and mask sizes.
+    """Write masks for new images.
+
+    Writes a mask (16-bit PNG, or TIFF or OME-Zarr if y_hat is; 1 = trusted) and an overlay for each image,
+    and a CSV file of mask sizes. Images larger than 1024 pixels, and OME-Zarr images, are masked whole, by
+    overlapping tiles, with bounded memory. A promise calibrated on tiles does not cover whole images; a
+    promise calibrated with --tiled does.
 
     Parameters
     ----------
@@ -116,3 +122,13 @@ def mask(
         *masker.card.formula_here(written.caveat),
         as_json=json,
     )
+
+
+MASK = Verb(
+    mask,
+    group="First",
+    order=2,
+    example="mask runs/first new-images masks",
+    resumes="",
+    renamed={"--like": "--mask-geometry", "--seg": "--dicom-seg"},
+)

@@ -8,6 +8,7 @@ from cyclopts import Group, Parameter
 
 from conformask.cli.options import AS_FILES_SAY, AsJson, Read, opened
 from conformask.cli.output import show
+from conformask.cli.verb import Verb
 from conformask.records.names import PARTS, Guarantee
 
 if TYPE_CHECKING:
@@ -40,9 +41,9 @@ def split(
     read: Read = AS_FILES_SAY,
     json: AsJson = False,
 ) -> None:
-    """Divide images into four parts by a manifest.csv, groups whole; no image is moved or copied.
+    """Divide images into parts: to train on, for choices, for calibration, for a test.
 
-    Images that are for choices or tests already, as after look, stay so: the others are divided.
+    Writes manifest.csv, which lists the files where they are and the part of each. Groups stay whole.
 
     Parameters
     ----------
@@ -62,6 +63,9 @@ def split(
         f"Next: conformask train {folder} RUN",
         as_json=json,
     )
+
+
+SPLIT = Verb(split, group="Prepare", order=5, example="split images")
 
 
 def divided(triplets: "Triplets", fractions: Sequence[float], seed: int) -> "dict[str, Triplets]":

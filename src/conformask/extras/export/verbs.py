@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from conformask.cli.options import AsJson, NetworkName, OtherNetwork
 from conformask.cli.output import bad_usage, facts, show
+from conformask.cli.verb import Verb
 
 
 def export(
@@ -41,7 +42,17 @@ def export(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Write a masker as one ONNX file, or as a model folder for bioimage.io or the Hugging Face Hub.
+    """Write a masker as one ONNX file that needs only onnxruntime, or as a folder for a model zoo.
+
+    Lambda is an input of the graph, so recalibration needs no new export. The file's metadata hold the
+    calibrated lambda, the promise and the whole calibration. Before the file appears, its masks from
+    onnxruntime are compared with PyTorch's. Promises by category or weight can be exported too: you pass
+    each image's own lambda. The guarantee adaptive, and expected and conditional_mean with l1 or l2, are
+    refused, because only conformask can find their lambda.
+
+    With your network (--predictor), the file takes x alone and returns y_hat, mask and score, at the
+    calibrated lambda. --format bioimageio and --format huggingface write a folder that the libraries of these
+    sites read.
 
     Parameters
     ----------
@@ -72,3 +83,13 @@ def export(
     sentence = masker.card.sentence_here(done.caveat)
     formula = masker.card.formula_here(done.caveat)
     show(record, sentence, *rows, *done.notes, *formula, as_json=json)
+
+
+EXPORT = Verb(
+    export,
+    group="Use",
+    order=3,
+    example="export runs/first masker.onnx",
+    common=("--format", "--predictor"),
+    renamed={"--as": "--format", "--with": "--predictor"},
+)

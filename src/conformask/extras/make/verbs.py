@@ -32,9 +32,10 @@ from conformask.cli.options import (
     scorer_option,
 )
 from conformask.cli.output import bad_usage, show, table
+from conformask.cli.verb import Verb
 from conformask.errors import MissingFileError
 from conformask.extras.train.verbs import BY_DEFAULT, Training
-from conformask.extras.view.serving import Port, open_viewer
+from conformask.extras.view.serving import RENAMED, Port, open_viewer
 from conformask.records import names
 
 if TYPE_CHECKING:
@@ -72,10 +73,10 @@ def look(
     read: Read = AS_FILES_SAY,
     json: AsJson = False,
 ) -> None:
-    """Find out in a minute what masks of your network's outputs would hide, and whether they keep a promise.
+    """See what masks of your network's outputs would hide, from three folders of images.
 
-    Checks the images, sets a third aside, calibrates the score that comes with conformask on the others,
-    tests the promise on those set aside, and shows them with their masks.
+    Checks the images, sets a third aside, calibrates the packaged score on the others, tests the promise on
+    those set aside, and opens the viewer on them.
 
     Parameters
     ----------
@@ -114,6 +115,26 @@ def look(
     tell(found, said, out, *next_steps, as_json=json)
     if not (no_browser or json):
         view(found, out, port)
+
+
+LOOK = Verb(
+    look,
+    group="First",
+    order=0,
+    example="look noisy denoised clean",
+    common=(
+        "--out",
+        "--threshold",
+        "--confidence",
+        "--scorer",
+        "--score-from",
+        "--over",
+        "--objects",
+        "--no-browser",
+    ),
+    renamed=RENAMED,
+    invitation="With your own images: conformask look X Y_HAT Y, the folders of input, output and truth.",
+)
 
 
 @contextmanager
@@ -207,7 +228,10 @@ def _are_groups(count: int, example: str) -> bool:
 def demo(
     *, out: Path = Path("demo"), no_browser: NoBrowser = False, port: Port = 8000, json: AsJson = False
 ) -> None:
-    """Look at photographs that Real-ESRGAN enlarged: conformask look on packaged images; no download.
+    """See what masks hide of photographs that a network enlarged; downloads nothing.
+
+    Takes half a minute: what conformask look does, on crops of photographs that come with scikit-image and
+    what Real-ESRGAN made of them.
 
     Parameters
     ----------
@@ -224,6 +248,16 @@ def demo(
     tell(found, said, out, "The same for three folders of yours:", command, as_json=json)
     if not (no_browser or json):
         view(found, out, port)
+
+
+DEMO = Verb(
+    demo,
+    group="Look",
+    order=0,
+    example="demo --out demo",
+    renamed=RENAMED,
+    invitation="To try it: conformask demo",
+)
 
 
 def predictor(
@@ -246,7 +280,10 @@ def predictor(
     devices: Devices = DEFAULT_DEVICES,
     json: AsJson = False,
 ) -> None:
-    """Train a U-Net that recovers true images, on the training part of a folder.
+    """Train a U-Net predictor if you have no network yet.
+
+    It learns to recover true images on the training part of a folder. With the same seed, conformask
+    triplets splits the folder in the same way.
 
     Parameters
     ----------
@@ -287,6 +324,16 @@ def predictor(
     )
 
 
+PREDICTOR = Verb(
+    predictor,
+    group="Prepare",
+    order=0,
+    example="predictor photographs runs/enlarge --task super_resolution --size 128",
+    common=("--task", "--size", "--stride", "--epochs", "--max-minutes", "--resume"),
+    resumes="--resume",
+)
+
+
 def probe(
     *,
     predictor: Annotated[
@@ -309,7 +356,12 @@ def probe(
     read: Read = AS_FILES_SAY,
     json: AsJson = False,
 ) -> None:
-    """Show what a network makes of flat fields, noise, its own output and shifted inputs; needs no truth."""
+    """See what your network adds of its own: a blank test, without any truth.
+
+    What it makes of flat fields and of noise, of its own output, and of inputs that are shifted by a few
+    pixels: numbers, and a page with pictures. It promises nothing; masks with a promise are made from
+    triplets.
+    """
     from conformask.extras.make.predictors import custom_predictor
     from conformask.extras.make.probe import probe as probed
     from conformask.extras.view.page import check_strip_file
@@ -326,6 +378,11 @@ def probe(
     record = {"out": str(written), "sentence": found.sentence, **found.to_json()}
     text = found.sentence, "", table(("test", "", ""), rows), "", f"Written: {written}"
     show(record, *text, as_json=json)
+
+
+PROBE = Verb(
+    probe, group="Prepare", order=2, example="probe --predictor enhance:enlarge --images photographs"
+)
 
 
 def triplets(
@@ -375,11 +432,11 @@ def triplets(
     devices: Devices = DEFAULT_DEVICES,
     json: AsJson = False,
 ) -> None:
-    """Make triplets: run your network on IMAGES/x, or degrade true images first.
+    """Make triplets x, y_hat, y from true images, or add y_hat to your x.
 
-    With --task, IMAGES are true images; x is made from them, and x/, y_hat/, y/ and manifest.csv are written
-    to DATA. Without --task, IMAGES has your x/ and y/, and y_hat/ is added. If a run is killed, the same
-    command resumes it.
+    With a task, degrades each image, runs a predictor, and writes x/, y_hat/, y/ and manifest.csv, which
+    lists the part of each image (train, selection, calibration, test). Without a task, runs your network on
+    the images in x/ of a folder.
 
     Parameters
     ----------
@@ -429,3 +486,14 @@ def triplets(
         lines.append(f"{n} maps in {made / 'cues'}, by {recipe.calls_text} of the network for each image")
     record |= {"cues": recipe.text}
     show(record, *lines, f"Next: conformask {following}", as_json=json)
+
+
+TRIPLETS = Verb(
+    triplets,
+    group="Prepare",
+    order=3,
+    example="triplets images --predictor enhance:enlarge",
+    common=("--predictor", "--task", "--size", "--stride", "--split", "--cues"),
+    resumes="",
+    renamed={"--with": "--predictor"},
+)

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from conformask.cli.options import ALIKE, MARGINAL, AsJson, New, NewImages, Promised, opened
 from conformask.cli.output import bad_usage, show, table
+from conformask.cli.verb import Verb
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -70,6 +71,8 @@ def measure(
 ) -> None:
     """Give a number of each output, such as a volume, and an interval that holds the true one.
 
+    The interval is calibrated: it holds the number of the truth for a promised share of new images.
+
     Parameters
     ----------
     run
@@ -129,6 +132,15 @@ def measure(
         "intervals": {name: [asdict(interval) for interval in each] for name, each in found.items()},
     }
     show(record, *text, *_ending(keeps, csv if rows else None, is_new=data is None), as_json=json)
+
+
+MEASURE = Verb(
+    measure,
+    group="Use",
+    order=0,
+    example="measure runs/first images --of volume --objects labels",
+    common=("--of", "--objects", "--label", "--ends", "--out", "--confidence", "--unit"),
+)
 
 
 def _of_run(run: Path, data: Path, new: NewImages) -> "tuple[Masker | Scorer, Triplets]":

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from conformask.cli.options import IMAGES, AsJson
 from conformask.cli.output import bad_usage, show
+from conformask.cli.verb import Verb
 
 
 def split_counts(
@@ -44,10 +45,11 @@ def split_counts(
     seed: int = 0,
     json: AsJson = False,
 ) -> None:
-    """Split images of counts into x and one or two repeats that are independent of it.
+    """Split images of counts into x and repeats of it, where there is no clean truth.
 
-    OUT/x holds the first part, OUT/repeats the others, as NAME_1 and NAME_2: float32 images with the mean of
-    IMAGES. If a run is killed, the same command resumes it.
+    Each photon or event goes to one of the parts at random (binomial thinning). If the counts are Poisson,
+    the parts are independent: as if the exposure had been divided. A promise is then about outputs of x, so
+    split new images in the same way.
 
     Parameters
     ----------
@@ -79,3 +81,12 @@ def split_counts(
         f"Next: conformask triplets {out} --predictor NETWORK --data-range {low:.9g} {high:.9g}",
         as_json=json,
     )
+
+
+SPLIT_COUNTS = Verb(
+    split_counts,
+    group="Prepare",
+    order=1,
+    example="split-counts photons parts --gain 4 --offset 100",
+    resumes="",
+)

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from conformask.cli.options import DEFAULT_DEVICES, AsJson, Devices, WeightsPath
 from conformask.cli.output import show
+from conformask.cli.verb import Verb
 
 
 def paper(
@@ -40,7 +41,10 @@ def paper(
     devices: Devices = DEFAULT_DEVICES,
     json: AsJson = False,
 ) -> None:
-    """Run the sixteen rows of the paper's Table 1; finished stages are not repeated.
+    """Reproduce the paper's experiments on your images.
+
+    Runs all sixteen rows of its Table 1 (predictors, masks, baselines and oracles) and makes the table and
+    the figures. To resume a stopped run, repeat the command.
 
     Parameters
     ----------
@@ -65,6 +69,15 @@ def paper(
     table = [vars(line) for line in lines(done.finished)]
     text = f"{len(done.finished)} rows are done: see {out / 'paper.md'} and {out / 'paper.csv'}"
     show({**record, "rows": table}, text, as_json=json)
+
+
+PAPER = Verb(
+    paper,
+    group="Research",
+    order=0,
+    example="paper --photos photographs --out runs/paper --rows 9",
+    resumes="",
+)
 
 
 def _numbers(rows: str | None) -> list[int] | None:

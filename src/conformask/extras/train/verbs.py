@@ -21,6 +21,7 @@ from conformask.cli.options import (
     opened,
 )
 from conformask.cli.output import show
+from conformask.cli.verb import Verb
 from conformask.extras.train import NetworkOptions, TrainingConfig
 from conformask.records import names
 
@@ -68,7 +69,9 @@ def train(
     devices: Devices = DEFAULT_DEVICES,
     json: AsJson = False,
 ) -> None:
-    """Train a scorer on triplets: on their training part, or on nine tenths if they are not split.
+    """Fit a scorer to triplets.
+
+    Uses their training and selection parts; if they are not split, all of them, a tenth for selection.
 
     Parameters
     ----------
@@ -108,3 +111,14 @@ def train(
         f"{target} --threshold T, with triplets that the scorer has not seen",
         as_json=json,
     )
+
+
+TRAIN = Verb(
+    train,
+    group="Train",
+    order=0,
+    example="train images runs/first --loss l1",
+    common=("--scorer", "--threshold", "--loss", "--epochs", "--max-minutes", "--resume"),
+    resumes="--resume",
+    renamed={"--scratch": "--from-scratch"},
+)

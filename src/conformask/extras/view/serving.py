@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from conformask.masker.remarks import SaysOfImages
     from conformask.records.evaluation import Release
 
+RENAMED = {"--headless": "--no-browser", "--no-view": "--no-browser"}
+"""New names of these options of verbs that open the viewer by the names that they had before."""
 Port = Annotated[int, Parameter(help="Port on 127.0.0.1; 0 means any free port.")]
 
 

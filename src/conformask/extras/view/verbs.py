@@ -8,9 +8,10 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from conformask.background import main_process
-from conformask.cli.options import ALIKE, DEFAULT_DEVICES, AsJson, Devices, New, NewImages
+from conformask.cli.options import ALIKE, DEFAULT_DEVICES, PROTECTION, AsJson, Devices, New, NewImages
 from conformask.cli.output import bad_usage, show, table
-from conformask.extras.view.serving import Port, open_viewer
+from conformask.cli.verb import Verb
+from conformask.extras.view.serving import RENAMED, Port, open_viewer
 
 if TYPE_CHECKING:
     from conformask.records.evaluation import Evaluation
@@ -26,7 +27,9 @@ def evaluate(
     devices: Devices = DEFAULT_DEVICES,
     json: AsJson = False,
 ) -> None:
-    """Measure coverage and mask sizes on triplets that no step has seen; writes evaluation.json into RUN.
+    """Measure coverage and mask sizes on test images.
+
+    No earlier step may have used these images. Writes evaluation.json into RUN.
 
     Parameters
     ----------
@@ -64,6 +67,11 @@ def evaluate(
     show(record, *lines, summary_table(evaluation), *ending, as_json=json)
 
 
+EVALUATE = Verb(
+    evaluate, group="Promise", order=3, example="evaluate runs/first images --report report.html", resumes=""
+)
+
+
 def judgement(evaluation: "Evaluation") -> list[str]:
     """Return whether the promise was kept, counts of objects, and what speaks against the score."""
     from conformask.extras.view.facts import doubts, objects_texts, verdict
@@ -90,7 +98,10 @@ def share(
     new: Annotated[NewImages, Parameter(name="*", parse=re.compile("^(?!allow_network_mismatch$)"))] = ALIKE,
     json: AsJson = False,
 ) -> None:
-    """Write one HTML file that shows images under their masks, with a threshold that moves, to anybody.
+    """Write one HTML file that shows images and their masks to people without conformask.
+
+    What the network made, what you may trust of it and the truth, side by side, with a threshold that moves.
+    The file needs no installation and no connection.
 
     Parameters
     ----------
@@ -114,6 +125,9 @@ def share(
     )
 
 
+SHARE = Verb(share, group="Look", order=1, example="share runs/first images --out look.html")
+
+
 NO_TOKEN = "Require no token; everyone with an account on this machine can then see the images."
 
 
@@ -126,7 +140,7 @@ def view(
     no_browser: Annotated[
         bool, Parameter(help="Do not open a browser; open the printed address yourself.")
     ] = False,
-    no_token: Annotated[bool, Parameter(help=NO_TOKEN)] = False,
+    no_token: Annotated[bool, Parameter(help=NO_TOKEN, group=PROTECTION)] = False,
     new: New = ALIKE,
     release: Annotated[
         float | None,
@@ -137,7 +151,10 @@ def view(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Look at images with their masks, and change threshold and confidence; stop with Ctrl-C.
+    """Look at images with their masks in a browser.
+
+    Serves a web page to this machine only: gallery, swipe comparison, zoom, sliders for threshold and
+    confidence that show the promise, upload of an image pair. Ctrl-C stops it.
 
     Parameters
     ----------
@@ -166,3 +183,6 @@ def view(
         allow_network_mismatch=others,
         as_json=json,
     )
+
+
+VIEW = Verb(view, group="First", order=3, example="view runs/first images", renamed=RENAMED)

@@ -12,6 +12,7 @@ from rich.table import Table
 from conformask.background import main_process
 from conformask.cli.options import ALIKE, DEFAULT_DEVICES, AsJson, Devices, New
 from conformask.cli.output import show, table
+from conformask.cli.verb import Verb
 from conformask.errors import InvalidArgumentError, OutputError
 from conformask.records.record import check_output, exclusive_folder
 
@@ -46,7 +47,9 @@ def monitor(
     devices: Devices = DEFAULT_DEVICES,
     json: AsJson = False,
 ) -> None:
-    """Compare the scores and mask sizes of new images with the calibration; needs no y.
+    """Check whether new images still look like the calibration images.
+
+    Compares scores and mask sizes, which needs no truth. With truth, compares coverage too.
 
     Parameters
     ----------
@@ -99,6 +102,9 @@ def monitor(
         sys.exit(WRONG)
 
 
+MONITOR = Verb(monitor, group="Use", order=2, example="monitor runs/first new-images")
+
+
 MOST = 20
 """Number of images held back that are listed."""
 
@@ -127,7 +133,11 @@ def release(
     new: New = ALIKE,
     json: AsJson = False,
 ) -> None:
-    """Release new images such that, in expectation, at most a share of them misses the threshold.
+    """Choose which new images to use under their masks, and which to look at.
+
+    Of the images released, at most a share misses the threshold, in expectation (conformal selection). The
+    others are held back, with reasons, the riskiest first. Needs no truth; with truth, it measures how many
+    good images are released.
 
     Parameters
     ----------
@@ -164,6 +174,11 @@ def release(
     written = [] if out is None else ["", f"Written: {out}"]
     formula = ["", found.formula] if found.formula else []
     show({"run": str(run), **record}, *text, *written, *formula, as_json=json)
+
+
+RELEASE = Verb(
+    release, group="Use", order=1, example="release runs/first new-images --share 0.05 --out released.csv"
+)
 
 
 def _tables(found: "Release") -> Iterator[str | Table]:
