@@ -262,7 +262,7 @@ def exported(asked):
     from onnx_predictors import blurring
 
     file = blurring(asked.folder.parent / "predictor.onnx", channels=1, gain=1)
-    _, caveat = load_predictor(asked.masker, file, asked.network, allow_network_mismatch=False)
+    _, caveat = load_predictor(asked.masker, file, asked.network, any_network=False)
     return metadata(asked.masker, caveat)
 
 

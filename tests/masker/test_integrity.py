@@ -315,19 +315,19 @@ def test_which_networks_are_other(one, other, expected):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_rule():
-    assert check_network(None, None, "it", allow_network_mismatch=False) is None
-    assert check_network(A, A, "it", allow_network_mismatch=False) is None
+    assert check_network(None, None, "it", any_network=False) is None
+    assert check_network(A, A, "it", any_network=False) is None
     for promised, shown, told in (
         (A, None, "not recorded which network made these"),
         (None, A, "were made by net"),
     ):
-        caveat = check_network(promised, shown, "it", allow_network_mismatch=False)
+        caveat = check_network(promised, shown, "it", any_network=False)
         assert caveat is not None
         assert told in caveat.text
         assert not caveat.other
     with pytest.raises(MismatchError, match=r"another network with that name.*--allow-network-mismatch"):
-        check_network(A, B, "it", allow_network_mismatch=False)
-    caveat = check_network(A, B, "it", allow_network_mismatch=True)
+        check_network(A, B, "it", any_network=False)
+    caveat = check_network(A, B, "it", any_network=True)
     assert caveat is not None
     assert caveat.other
 
@@ -366,7 +366,7 @@ def test_every_use_asks(masker, tmp_path, use):
         USES[use](masker, made_by(B, 2), tmp_path / "other")
     assert not (tmp_path / "other").exists()
     with pytest.warns(UserWarning, match="another network"):
-        USES[use](masker, made_by(B, 2), tmp_path / "anyway", allow_network_mismatch=True)
+        USES[use](masker, made_by(B, 2).of_any_network(), tmp_path / "anyway")
     with pytest.warns(UserWarning, match="not recorded which network made these"):
         USES[use](masker, made_by(None, 2), tmp_path / "unknown")
 
@@ -388,7 +388,7 @@ def test_calibration_asks_for_the_network_of_the_training(tmp_path):
     with pytest.raises(MismatchError, match="the scorer is about outputs of net"):
         calibrate(scorer, made_by(B, 0), **how)
     with pytest.warns(UserWarning, match="another network"):
-        masker = calibrate(scorer, made_by(B, 0), **how, allow_network_mismatch=True)
+        masker = calibrate(scorer, made_by(B, 0).of_any_network(), **how)
     assert masker.card.network == B, "the promise is about what was calibrated"
     masker.save(tmp_path / "run")
     assert load(tmp_path / "run").card.network == B
@@ -410,10 +410,10 @@ def test_no_green_for_another_network(masker):
     from conformask.extras.view.page import render
     from conformask.extras.view.session import Session
 
-    other = evaluate(masker, made_by(B, 2), allow_network_mismatch=True)
+    other = evaluate(masker, made_by(B, 2).of_any_network())
     assert verdict(other).status == "open"
     assert "Not about these images" in render(other)
-    session = Session(masker, made_by(B, 2), allow_network_mismatch=True)
+    session = Session(masker, made_by(B, 2).of_any_network())
     assert session.doubt is not None
     assert session.doubt.name == "broken"
     own = evaluate(masker, made_by(A, 2))

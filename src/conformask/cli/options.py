@@ -64,13 +64,19 @@ Read = Annotated[
 
 
 def opened(
-    folder: Path, read: Reading, network: str | None = None, *, like: Reading | None = None
+    folder: Path,
+    read: Reading,
+    network: str | None = None,
+    *,
+    any_network: bool = False,
+    like: Reading | None = None,
 ) -> "Triplets":
     """Open the triplets of a folder as `read` says, and where it does not as those of a run, `like`."""
     from conformask.images.triplets import Triplets
 
     reading = read if like is None else read.over(like)
-    return Triplets.from_folder(folder, reading=reading, network=network, group_from=read.group_from)
+    triplets = Triplets.from_folder(folder, reading=reading, network=network, group_from=read.group_from)
+    return triplets.of_any_network() if any_network else triplets
 
 
 TrueImages = Annotated[Path, Parameter(help="A folder of true images; subfolders are included.")]
@@ -226,7 +232,11 @@ class NewImages:
         from conformask.masker.load import load
 
         masker = load(run, loss=loss_of(run, self.weights_path))
-        return masker, opened(data, self.read, self.network, like=masker.card.reading)
+        return masker, self.images(data, masker.card.reading)
+
+    def images(self, data: Path, like: Reading | None = None) -> "Triplets":
+        """Return the triplets of a folder, read as those of a run, `like`, where nothing is said."""
+        return opened(data, self.read, self.network, any_network=self.allow_network_mismatch, like=like)
 
 
 New = Annotated[NewImages, Parameter(name="*")]

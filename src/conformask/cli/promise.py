@@ -180,7 +180,8 @@ def calibrate(
     replaced = replaced_text(run) if threshold is not None and (run / CALIBRATION).is_file() else None
     start = untrained or load_scorer(run, loss=loss_of(run, about.weights_path, "scorer.json"))
     like = start.card.reading if isinstance(start, NetworkScorer) else None
-    triplets = opened(data, replace(read, cues=score_from, **about.source), network, like=like)
+    reading = replace(read, cues=score_from, **about.source)
+    triplets = opened(data, reading, network, any_network=allow_network_mismatch, like=like)
     chosen = about.own
     if chosen is None and about.is_given:
         chosen = about.chosen(loss_for(start, None), triplets.values)
@@ -218,7 +219,6 @@ def calibrate(
         level=level,
         selection=set_aside,
         compute=replace(devices, parts=run / PARTS),
-        allow_network_mismatch=allow_network_mismatch,
     )
     if main_process():
         masker = masker.save(run)

@@ -72,14 +72,13 @@ def mask(
     from conformask.records.words import clipped_text, common_bound_text, measurement_text
 
     masker, triplets = new.opened(run, data)
-    released, others = None, new.allow_network_mismatch
+    released = None
     if release is not None:
-        released = release_once(run, masker, triplets, release, allow_network_mismatch=others)
+        released = release_once(run, masker, triplets, release)
     written = write_masks(
         masker,
         triplets,
         out,
-        allow_network_mismatch=others,
         overwrite=overwrite,
         dicom_seg=dicom_seg,
         mask_geometry=mask_geometry,

@@ -622,14 +622,19 @@ class Provenance:
     """True if the triplets are complete."""
     reading: Reading | None = None
     """How the files that manifest.csv lists are read, where conformask listed a user's; else None."""
+    any_network: bool = False
+    """True if the images are used whichever network made y_hat; it is never written."""
 
     def save(self, folder: Path) -> None:
         """Write triplets.json."""
-        write_json(folder / FILE, dict(vars(self)))
+        write_json(folder / FILE, self._record())
 
     def claim(self, folder: Path, files: Iterable[str]) -> None:
         """Write triplets.json, which claims these files, relative to the folder, before they are written."""
-        claim(folder / FILE, dict(vars(self)), files)
+        claim(folder / FILE, self._record(), files)
+
+    def _record(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "any_network"}
 
     @classmethod
     def load(cls, folder: Path, network: str | None = None) -> "Provenance":

@@ -376,11 +376,16 @@ class Triplets:
         """The network that made y_hat; None if not recorded."""
         return self.provenance.network
 
-    def check_made_by(
-        self, promised: Network | None, what: str, *, allow_network_mismatch: bool = False
-    ) -> Caveat | None:
+    def of_any_network(self) -> "Triplets":
+        """Return these triplets, to be used with a warning where another network made y_hat than promised.
+
+        Otherwise they are refused, since a promise is about the outputs of one network.
+        """
+        return self.described(replace(self.provenance, any_network=True))
+
+    def check_made_by(self, promised: Network | None, what: str) -> Caveat | None:
         """Check that y_hat was made by the network that `what` is about, see `check_network`."""
-        return check_network(promised, self.network, what, allow_network_mismatch=allow_network_mismatch)
+        return check_network(promised, self.network, what, any_network=self.provenance.any_network)
 
     @classmethod
     def from_folder(

@@ -128,7 +128,6 @@ def admitted(
     tiled: Tiled,
     images: NewImages,
     *,
-    allow_network_mismatch: bool = False,
     headers: bool = True,
 ) -> Admission:
     """Check new images as `Masker.admit` does, by what a promise is about.
@@ -142,7 +141,7 @@ def admitted(
     else:
         refuse_others(images)
         domain.check_cues(images.provenance.cues)
-        caveat = domain.check_network(images.network, allow_network_mismatch=allow_network_mismatch)
+        caveat = images.check_made_by(domain.network, "the promise")
         groups = promise.ungrouped_text(images.groups)
         of_each = (NewImage.of(images, index) for index in (range(len(images)) if headers else ()))
     names: list[str] = []

@@ -39,7 +39,6 @@ def calibrate(
     level: Level | None = None,
     selection: Triplets | None = None,
     compute: Compute = DEFAULT_DEVICES,
-    allow_network_mismatch: bool = False,
 ) -> Masker:
     """Find the lambda with which masks keep the promise.
 
@@ -69,7 +68,6 @@ def calibrate(
             takes them; without any, thresholds such as "q0.1" and some promises are refused, and nothing is
             said of other scores.
         compute: the devices, and a folder for finished parts, from which a killed calibration resumes.
-        allow_network_mismatch: calibrate on outputs of another network than the scorer was trained on.
 
     Raises:
         InvalidArgumentError: an argument outside what is allowed, or something that the guarantee needs and
@@ -91,10 +89,7 @@ def calibrate(
 the whole image (hidden pixels count as no error).
     """
     check_parts(compute)
-    choices = resolve(
-        scorer, images, threshold, loss, promise, family, patches, level, selection,
-        allow_network_mismatch=allow_network_mismatch,
-    )  # fmt: skip
+    choices = resolve(scorer, images, threshold, loss, promise, family, patches, level, selection)
     with parts_folder(compute):
         seen = scan(images, "reading calibration images")
         chosen_on = None if selection is None else scan(selection, "reading selection images")

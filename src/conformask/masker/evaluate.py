@@ -44,14 +44,13 @@ def evaluate(
     out: str | Path | None = None,
     opt_images: int = OPT_IMAGES,
     opt_sizes: Array | None = None,
-    allow_network_mismatch: bool = False,
     compute: Compute = DEFAULT_DEVICES,
 ) -> Evaluation:
     """Measure a masker on test triplets; out receives evaluation.json and its arrays.
 
     The paper's Opt is solved for lp distances; for others it is iterated, on the first `opt_images` images.
     If its mask sizes are known, give them as `opt_sizes`, (n_test,), with NaN where they are not. Outputs of
-    another network than the calibration's are measured only with `allow_network_mismatch`. The results of a
+    another network than the calibration's are measured only with `of_any_network()`. The results of a
     killed evaluation are kept in out, and it resumes from them; several devices share the images through that
     folder, or that of `compute`.
 
@@ -78,7 +77,7 @@ def evaluate(
     if out is not None and compute.parts is None:
         compute = replace(compute, parts=Path(out) / PARTS)
     check_parts(compute)
-    admission = masker.admit(test, allow_network_mismatch=allow_network_mismatch)
+    admission = masker.admit(test)
     if admission.sizes and masker.card.tiles is None:
         raise MismatchError(next(iter(admission.sizes.values())))
     admission.warn()
@@ -150,7 +149,7 @@ def evaluate(
         noise_floor=_mean(facts["noise"]),
         power=power,
         release_share=release_share,
-        again=partial(_recalibrate, masker, test, opt_images, allow_network_mismatch),
+        again=partial(_recalibrate, masker, test, opt_images),
         **masker.loss.summary(facts),
     )
     if out is not None and main_process():
@@ -158,11 +157,9 @@ def evaluate(
     return evaluation
 
 
-def _recalibrate(
-    masker: Masker, test: Triplets, opt_images: int, allow_network_mismatch: bool, promise: Mapping[str, Any]
-) -> Evaluation:
+def _recalibrate(masker: Masker, test: Triplets, opt_images: int, promise: Mapping[str, Any]) -> Evaluation:
     recalibrated = masker.recalibrate(**promise)
-    return evaluate(recalibrated, test, opt_images=opt_images, allow_network_mismatch=allow_network_mismatch)
+    return evaluate(recalibrated, test, opt_images=opt_images)
 
 
 def _measured(

@@ -238,14 +238,11 @@ class Masker:
         of_all, far = (*admission.sizes.values(), *admission.spacings.values()), admission.outliers
         return tuple("; ".join(filter(None, (*of_all, far.get(name)))) for name in item.names)
 
-    def admit(
-        self, images: NewImages, *, allow_network_mismatch: bool = False, headers: bool = True
-    ) -> Admission:
+    def admit(self, images: NewImages, *, headers: bool = True) -> Admission:
         """Check, before one of them is scored, that new images are those that the promise is about.
 
         Args:
             images: a collection; or one image, of which nobody knows which network made it, and how its maps.
-            allow_network_mismatch: continue with a warning where another network made y_hat.
             headers: whether the header of each image of a collection is read; if not, nothing is asked of
                 single images.
 
@@ -259,10 +256,7 @@ class Masker:
             MismatchError: maps that were made in another way, outputs of another network, other channels, or
                 volumes for a promise about planes, or the reverse.
         """
-        return admitted(
-            self.card, self.card.promise, self.by_tiles, images,
-            allow_network_mismatch=allow_network_mismatch, headers=headers,
-        )  # fmt: skip
+        return admitted(self.card, self.card.promise, self.by_tiles, images, headers=headers)
 
     def admit_scored(self, item: Batch, known: NewImage | None = None) -> Admission:
         """Check scored images, of one shape, and what else is `known` of them than their batch says."""

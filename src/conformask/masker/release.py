@@ -95,7 +95,6 @@ def release(
     share: float = 0.02,
     *,
     each: bool = False,
-    allow_network_mismatch: bool = False,
 ) -> Release:
     """Choose new images to release under their masks, such that at most a share of them misses the threshold.
 
@@ -114,7 +113,6 @@ def release(
         share: the largest share of the released images that may miss the threshold, in expectation.
         each: judge each image by itself, as in a stream: at most this share of all new images is released
             and misses the threshold, in expectation, however many come and whichever depend on each other.
-        allow_network_mismatch: judge outputs of another network than the calibration's.
 
     Raises:
         InvalidArgumentError: a share outside (0, 1), a promise for which no theorem is known, or a batch of
@@ -135,7 +133,7 @@ def release(
         >>> cm.release(masker, cm.Triplets.from_arrays(y**2, y**1.5, y), share=0.1).n_released
         20
     """
-    batch, caveat = _checked(masker, images, share, each=each, allow_network_mismatch=allow_network_mismatch)
+    batch, caveat = _checked(masker, images, share, each=each)
     return _released(masker, images, batch, caveat)
 
 
@@ -146,10 +144,9 @@ def release_once(
     share: float,
     *,
     each: bool = False,
-    allow_network_mismatch: bool = False,
 ) -> Release:
     """Release images as `release` does, and record it in the run folder; see `remember`."""
-    batch, caveat = _checked(masker, images, share, each=each, allow_network_mismatch=allow_network_mismatch)
+    batch, caveat = _checked(masker, images, share, each=each)
     refuse_judged(run, batch)
     released = _released(masker, images, batch, caveat)
     remember(run, released)
@@ -157,11 +154,11 @@ def release_once(
 
 
 def _checked(
-    masker: Masker, images: Triplets, share: float, *, each: bool, allow_network_mismatch: bool
+    masker: Masker, images: Triplets, share: float, *, each: bool
 ) -> tuple[JudgedBatch, Caveat | None]:
     """Refuse what cannot be promised, before anything is scored; return the batch that is judged."""
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
-    admission = masker.admit(images, allow_network_mismatch=allow_network_mismatch).warn()
+    admission = masker.admit(images).warn()
     _check(masker, share)
     if not each and are_dependent(masker, images):
         raise InvalidArgumentError(

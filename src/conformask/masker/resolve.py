@@ -38,8 +38,6 @@ def resolve(
     patches: int | str | None,
     level: Level | None,
     selection: Triplets | None,
-    *,
-    allow_network_mismatch: bool,
 ) -> Choices:
     """Make the choices of a calibration from the arguments of `calibrate`, which has their meaning."""
     check_scorer(scorer)
@@ -59,7 +57,7 @@ def resolve(
     used.check_values(images.values)
     trained, scorer = scorer_for(scorer, images, used, patches, selection)
     if scorer.name not in WITHOUT_TRAINING:
-        images.check_made_by(scorer.about, "the scorer", allow_network_mismatch=allow_network_mismatch)
+        images.check_made_by(scorer.about, "the scorer")
     used_family = family_for(scorer, used, family)
     record = scorer.selection
     if selection is not None:

@@ -54,7 +54,6 @@ def write_masks(
     triplets: Triplets,
     out: str | Path,
     *,
-    allow_network_mismatch: bool = False,
     overwrite: bool = False,
     dicom_seg: bool = False,
     mask_geometry: Literal["x", "y_hat"] = "y_hat",
@@ -73,7 +72,6 @@ def write_masks(
         masker: a calibrated masker.
         triplets: images (x, y_hat); if y is known, the masks are measured.
         out: a folder that is empty, or holds masks of these images by exactly this masker.
-        allow_network_mismatch: mask outputs of another network than the calibration's.
         overwrite: remove what masks.json in out claims: masks of another promise, or of other images.
         dicom_seg: also write segmentations/NAME.dcm for DICOM series: a DICOM SEG of the pixels that are not
             wholly shown, with the promise for the others; there is none for grey masks of a loss that is not
@@ -109,7 +107,7 @@ def write_masks(
         refuse_other_places(triplets)
     if dicom_seg:
         refuse_segmentations(triplets, mask_geometry)
-    admission = masker.admit(triplets, allow_network_mismatch=allow_network_mismatch).warn()
+    admission = masker.admit(triplets).warn()
     caveat, notes = admission.caveat, admission.texts
     promise = {
         "fingerprint": masker.fingerprint, "sentence": masker.sentence, "formula": masker.formula,

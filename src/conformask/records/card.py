@@ -30,7 +30,6 @@ from conformask.records.reading import (
     Reference,
     Size,
     among,
-    check_network,
     covered,
     size_text,
     values_of,
@@ -170,12 +169,6 @@ class Domain:
         return (
             f"{role} with values from {stored[0]:g} to {stored[1]:g}: the promise was calibrated on "
             f"{known[0]:g} to {known[1]:g} and may not hold for others"
-        )
-
-    def check_network(self, network: Network | None, *, allow_network_mismatch: bool) -> Caveat | None:
-        """Return a caveat for masks of this network's outputs; None where the promise is about them."""
-        return check_network(
-            self.network, network, "the promise", allow_network_mismatch=allow_network_mismatch
         )
 
     def check_cues(self, made: str | None) -> None:

@@ -268,12 +268,12 @@ class Caveat:
 
 
 def check_network(
-    promised: Network | None, shown: Network | None, what: str, *, allow_network_mismatch: bool
+    promised: Network | None, shown: Network | None, what: str, *, any_network: bool
 ) -> Caveat | None:
     """Check that y_hat was made by the network that a promise, or a scorer, is about.
 
     `what` names the subject in messages, such as "the promise". A network is None where it is unknown;
-    another one is refused, or with `allow_network_mismatch` warned of.
+    another one is refused, or with `any_network` warned of.
     """
     if promised is None:
         if shown is None:
@@ -290,10 +290,10 @@ def check_network(
         )
     else:
         return None
-    if caveat.other and not allow_network_mismatch:
+    if caveat.other and not any_network:
         raise MismatchError(
             f"{caveat.text}: calibrate on outputs of that network, or continue without a promise with "
-            "--allow-network-mismatch (allow_network_mismatch=True)"
+            "--allow-network-mismatch (images.of_any_network())"
         )
     warn(caveat.text)
     return caveat

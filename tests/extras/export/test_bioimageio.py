@@ -83,7 +83,7 @@ def test_bioimageio_with_a_predictor_takes_x(masker, tmp_path):
     with pytest.raises(MismatchError, match=r"is about outputs of another, .* made by p\.onnx"):
         export_bioimageio(about, tmp_path / "model", **more)
     with pytest.warns(UserWarning, match="made by"):
-        done = export_bioimageio(about, tmp_path / "model", **more, allow_network_mismatch=True)
+        done = export_bioimageio(about, tmp_path / "model", **more, any_network=True)
     assert done.missing == ()
     assert done.caveat.other
     description = described(done.path)

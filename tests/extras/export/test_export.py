@@ -566,9 +566,9 @@ def test_the_network_is_that_of_the_calibration(masker, tmp_path, recwarn):
     path = blurring(tmp_path / "p.onnx")
     fingerprint = custom_predictor(str(path)).fingerprint
 
-    def caveat(made_by, network=None, *, allow_network_mismatch=False):
+    def caveat(made_by, network=None, *, any_network=False):
         about = replace(masker, card=replace(masker.card, network=made_by))
-        return load_predictor(about, path, network, allow_network_mismatch=allow_network_mismatch)[1]
+        return load_predictor(about, path, network, any_network=any_network)[1]
 
     assert caveat(Network("any name", fingerprint)) is None
     assert caveat(Network("unet-2026"), "unet-2026") is None
@@ -577,6 +577,6 @@ def test_the_network_is_that_of_the_calibration(masker, tmp_path, recwarn):
         with pytest.raises(MismatchError, match=r"is about outputs of .*--allow-network-mismatch"):
             caveat(other)
         with pytest.warns(UserWarning, match="these were made by"):
-            found = caveat(other, allow_network_mismatch=True)
+            found = caveat(other, any_network=True)
         assert found.other
         assert metadata(masker, found)["promise"].startswith("NOT PROMISED: ")

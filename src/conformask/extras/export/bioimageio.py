@@ -65,7 +65,7 @@ def export_bioimageio(
     credits: Credits = NOTHING,
     predictor: str | Path | None = None,
     network: str | None = None,
-    allow_network_mismatch: bool = False,
+    any_network: bool = False,
 ) -> ExportedFolder:
     """Write a masker, at its calibrated lambda, as a model folder that bioimageio.spec finds valid.
 
@@ -77,7 +77,7 @@ def export_bioimageio(
         masker: from calibrate() or load().
         folder: a new one, or an empty one.
         credits: authors, license and citation; missing ones stay empty.
-        predictor: as in `export`, like network and allow_network_mismatch.
+        predictor: as in `export`, like network and any_network.
 
     Raises:
         MissingFileError: bioimageio.spec, or what `export` takes, is not installed.
@@ -91,7 +91,7 @@ def export_bioimageio(
     refuse(masker)
     refuse_further_inputs(masker)
     citations = [] if credits.cite is None else [citation(credits.cite)]
-    front, caveat = load_predictor(masker, predictor, network, allow_network_mismatch=allow_network_mismatch)
+    front, caveat = load_predictor(masker, predictor, network, any_network=any_network)
     model = translate(masker, AtLambda) if front is None else append_masker(masker, front)
     with whole_folder(Path(folder)) as target, TemporaryDirectory() as work:
         sources = Path(work)
@@ -255,7 +255,7 @@ def _write(masker: Masker, folder: Path, options: ExportOptions) -> Exported:
         credits=options.credits,
         predictor=options.predictor,
         network=options.network,
-        allow_network_mismatch=options.allow_network_mismatch,
+        any_network=options.any_network,
     )
     return summary_of(done)
 

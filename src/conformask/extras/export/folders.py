@@ -73,7 +73,7 @@ class ExportOptions:
     credits: Credits = NOTHING
     predictor: Path | None = None
     network: str | None = None
-    allow_network_mismatch: bool = False
+    any_network: bool = False
 
 
 @dataclass(frozen=True)

@@ -217,7 +217,7 @@ def export(
     *,
     predictor: str | Path | None = None,
     network: str | None = None,
-    allow_network_mismatch: bool = False,
+    any_network: bool = False,
 ) -> Export:
     """Write a masker as one ONNX file that needs onnxruntime only; see docs/how-to/deploy.md.
 
@@ -238,7 +238,7 @@ def export(
             the shape of y_hat, is used.
         network: the name of the predictor at the calibration, if that recorded no fingerprint; by default
             the name of its file.
-        allow_network_mismatch: use another network than the calibration's.
+        any_network: use another network than the calibration's.
 
     Raises:
         InvalidArgumentError: another suffix, a promise whose lambda only conformask can find or, with a
@@ -268,7 +268,7 @@ def export(
     if predictor is not None:
         expect(predictor, str | Path, "predictor", "the path of an ONNX file, as torch.onnx.export writes it")
     refuse(masker)
-    front, caveat = load_predictor(masker, predictor, network, allow_network_mismatch=allow_network_mismatch)
+    front, caveat = load_predictor(masker, predictor, network, any_network=any_network)
     model = translate(masker) if front is None else append_masker(masker, front)
     with atomic_write(path) as temporary:
         agreement = write_checked(temporary, masker, model, front, caveat)
@@ -276,7 +276,7 @@ def export(
 
 
 def load_predictor(
-    masker: Masker, predictor: str | Path | None, network: str | None, *, allow_network_mismatch: bool
+    masker: Masker, predictor: str | Path | None, network: str | None, *, any_network: bool
 ) -> tuple[PredictorGraph | None, Caveat | None]:
     """Return a predictor for a masker, with a caveat if the promise may not be about its outputs."""
     if predictor is not None and masker.card.read.has_own_range:
@@ -288,8 +288,8 @@ def load_predictor(
         return None, None
     refuse_further_inputs(masker)
     front = predictor_graph(masker, Path(predictor), network)
-    outputs = Triplets((), provenance=Provenance(network=front.network))
-    return front, masker.admit(outputs, allow_network_mismatch=allow_network_mismatch).caveat
+    outputs = Triplets((), provenance=Provenance(network=front.network, any_network=any_network))
+    return front, masker.admit(outputs).caveat
 
 
 def refuse_further_inputs(masker: Masker) -> None:
@@ -379,7 +379,7 @@ def _write(masker: Masker, path: Path, options: ExportOptions) -> Exported:
         path,
         predictor=options.predictor,
         network=options.network,
-        allow_network_mismatch=options.allow_network_mismatch,
+        any_network=options.any_network,
     )
     difference, sizes = done.agreement.difference, done.agreement.sizes
     lam = f"depends on the {', '.join(sorted(masker.rule.needs))}" if done.lam is None else f"{done.lam:.6g}"

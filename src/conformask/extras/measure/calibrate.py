@@ -52,7 +52,6 @@ def measure(
     ends: Literal["relative", "absolute"] | None = None,
     symmetric: bool = False,
     selection: Triplets | None = None,
-    allow_network_mismatch: bool = False,
 ) -> Number:
     """Calibrate a number of the outputs: an interval around it that contains the number of the truth.
 
@@ -72,7 +71,6 @@ def measure(
             about twice as many images are needed.
         selection: images by which it is decided whether intervals are wider where the score is higher; they
             are not, without 20 of them.
-        allow_network_mismatch: continue with a warning where another network made y_hat.
 
     Raises:
         InvalidArgumentError: an unknown number or promise; no truth; no labels.
@@ -99,7 +97,7 @@ def measure(
     if not images.has_truth:
         raise InvalidArgumentError("a number is calibrated on images with y, and some have none: add them")
     check_measurable(images, what, with_truth=True)
-    used = _score_for(scorer, images, selection, allow_network_mismatch=allow_network_mismatch)
+    used = _score_for(scorer, images, selection)
     summary = scan(images, "reading calibration images")
     exponent, chosen_on = 0.0, frozenset[str]()
     if selection is not None and len(selection) >= FEWEST:
@@ -120,12 +118,10 @@ def measure(
     )  # fmt: skip
 
 
-def _score_for(
-    scorer: Masker | AnyScorer, images: Triplets, selection: Triplets | None, *, allow_network_mismatch: bool
-) -> Scorer:
+def _score_for(scorer: Masker | AnyScorer, images: Triplets, selection: Triplets | None) -> Scorer:
     """Return the score for images, which were made by a network that it, or its masker, is about."""
     if isinstance(scorer, Masker):
-        scorer.admit(images, allow_network_mismatch=allow_network_mismatch).warn()
+        scorer.admit(images).warn()
         return alone(scorer.scorer, scorer.card.tiles)
     check_scorer(scorer)
     made, _ = scorer_for(scorer, images, scorer.loss or loss("l1"), None, selection)

@@ -344,12 +344,11 @@ class Number:
         guarantee = f"{self.promise.guarantee}{', exploratory' * self.exploratory}"
         return f"{self.promise.named(promised)} for {whom} ({guarantee})"
 
-    def admit(self, triplets: Triplets, *, allow_network_mismatch: bool = False) -> Admission:
+    def admit(self, triplets: Triplets) -> Admission:
         """Check, before a number is computed, that new images are those that the promise is about."""
-        tiled, other = by_tiles(self.scorer, self.domain), allow_network_mismatch
-        return admitted(self.domain, self.promise, tiled, triplets, allow_network_mismatch=other)
+        return admitted(self.domain, self.promise, by_tiles(self.scorer, self.domain), triplets)
 
-    def intervals(self, triplets: Triplets, *, allow_network_mismatch: bool = False) -> list[Interval]:
+    def intervals(self, triplets: Triplets) -> list[Interval]:
         """Return the interval of each image, and whether it holds the true number where that is known.
 
         Warns:
@@ -358,7 +357,7 @@ class Number:
         Raises:
             MismatchError: outputs of another network; other channels; no labels, or another unit.
         """
-        self.admit(triplets, allow_network_mismatch=allow_network_mismatch).warn()
+        self.admit(triplets).warn()
         scored = self.exponent > 0
         measured = measured_of(self.scorer, triplets, self.quantity, self.label, self.unit, scored=scored)
         facts = facts_of(triplets).covariates

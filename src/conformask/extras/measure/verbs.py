@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from conformask.cli.options import ALIKE, MARGINAL, AsJson, New, NewImages, Promised, opened
+from conformask.cli.options import ALIKE, MARGINAL, AsJson, New, NewImages, Promised
 from conformask.cli.output import bad_usage, show, table
 from conformask.cli.verb import Verb
 
@@ -97,19 +97,19 @@ def measure(
     new = replace(new, read=replace(new.read, objects=objects))
     if of is None:
         numbers = load_all(run)
-        opened_like = (opened(folder, new.read, new.network, like=each.domain.reading) for each in numbers)
+        opened_like = (new.images(folder, each.domain.reading) for each in numbers)
         tests = [images.part("test") for images in opened_like]
     else:
         scorer, images = _packaged(folder, new, out) if data is None else _of_run(run, folder, new)
         calibration, selection = images.set_aside()
         number = calibrated(
             scorer, calibration, of, label=label, promise=promise, ends=ends, symmetric=symmetric,
-            selection=selection, allow_network_mismatch=new.allow_network_mismatch,
+            selection=selection,
         )  # fmt: skip
         numbers = [number if keeps is None else save(number, keeps)]
         tests = [images.part("test") if images.has_split else images.select([])]
     found = {
-        each.quantity.name: each.intervals(test, allow_network_mismatch=new.allow_network_mismatch)
+        each.quantity.name: each.intervals(test)
         for each, test in zip(numbers, tests, strict=True)
         if len(test)
     }
@@ -153,7 +153,7 @@ def _of_run(run: Path, data: Path, new: NewImages) -> "tuple[Masker | Scorer, Tr
         return new.opened(run, data)
     scorer = scorer_of(run)
     like = scorer.card.reading if isinstance(scorer, NetworkScorer) else None
-    return scorer, opened(data, new.read, new.network, like=like)
+    return scorer, new.images(data, like)
 
 
 def _packaged(data: Path, new: NewImages, out: Path | None) -> "tuple[Scorer, Triplets]":
@@ -162,7 +162,7 @@ def _packaged(data: Path, new: NewImages, out: Path | None) -> "tuple[Scorer, Tr
     from conformask.scores.network_scorer import holds_scorer
     from conformask.scores.untrained import packaged_scorer
 
-    images = opened(data, new.read, new.network)
+    images = new.images(data)
     scorer = packaged_scorer().of(images.in_training())  # masks of it need no labels
     if out is not None:
         refuse_unclaimed(places(out, "scorer.json"))

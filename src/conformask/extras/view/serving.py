@@ -29,7 +29,6 @@ def open_viewer(
     port: int,
     browser: bool = True,
     token: bool = True,
-    allow_network_mismatch: bool = False,
     image: str | None = None,
     with_promise: bool = True,
     as_json: bool = False,
@@ -50,7 +49,6 @@ def open_viewer(
     session = Session(
         masker,
         triplets,
-        allow_network_mismatch=allow_network_mismatch,
         released=released,
         remarks=remarks or no_remarks,
     )

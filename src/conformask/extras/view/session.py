@@ -99,20 +99,17 @@ class Session:
         masker: Masker,
         triplets: Triplets,
         *,
-        allow_network_mismatch: bool = False,
         released: Release | None = None,
         remarks: SaysOfImages = no_remarks,
     ) -> None:
-        """Show triplets; outputs of a network other than the calibration's need `allow_network_mismatch`.
+        """Show triplets.
 
         `released` is what release() returned for those of them that are one batch; `remarks` say something of
         images beside their masks.
         """
         self.masker = masker
         # each image is asked when it is opened: one that cannot be read must not keep others from being shown
-        self._admission = masker.admit(
-            triplets, allow_network_mismatch=allow_network_mismatch, headers=False
-        ).warn()
+        self._admission = masker.admit(triplets, headers=False).warn()
         self.triplets = triplets
         self._released, self._remarks = released, remarks
         self._judged = {} if released is None else {image.name: image for image in released.images}

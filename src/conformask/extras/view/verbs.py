@@ -52,8 +52,8 @@ def evaluate(
     if report is not None:
         check_output(report)
     masker, triplets = new.opened(run, data)
-    test, others = triplets.part("test"), new.allow_network_mismatch
-    evaluation = evaluate_masker(masker, test, out=run, allow_network_mismatch=others, compute=devices)
+    test = triplets.part("test")
+    evaluation = evaluate_masker(masker, test, out=run, compute=devices)
     written = f"{run / 'evaluation.json'}"
     if report is not None and main_process():
         names = {example.image for example in evaluation.examples}
@@ -168,10 +168,10 @@ def view(
     from conformask.masker.remarks import remarks_on_images
 
     masker, triplets = new.opened(run, data)
-    released, others = None, new.allow_network_mismatch
+    released = None
     if release is not None:
         test = triplets.part("test")
-        released = release_once(run, masker, test, release, allow_network_mismatch=others)
+        released = release_once(run, masker, test, release)
     open_viewer(
         masker,
         triplets,
@@ -180,7 +180,6 @@ def view(
         port=port,
         browser=not no_browser,
         token=not no_token,
-        allow_network_mismatch=others,
         as_json=json,
     )
 

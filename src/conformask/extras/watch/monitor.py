@@ -144,9 +144,7 @@ def check_level(level: float) -> None:
         raise InvalidArgumentError(f"level: {level}; give a number between 0 and 1, such as {LEVEL}")
 
 
-def measures_of(
-    masker: Masker, new: Triplets, compute: Compute, *, allow_network_mismatch: bool = False
-) -> Measures:
+def measures_of(masker: Masker, new: Triplets, compute: Compute) -> Measures:
     """Compute the measures of the calibration images, from their curves, and of new ones.
 
     Mask sizes are those at the grid point below the deployed lambda, for both.
@@ -158,7 +156,7 @@ def measures_of(
             "a weighted promise is, by design, about images other than its calibration images: "
             "monitoring cannot compare the two"
         )
-    caveat = masker.admit(new, allow_network_mismatch=allow_network_mismatch).warn().caveat
+    caveat = masker.admit(new).warn().caveat
     calibration = masker.evidence()
     curves, features = calibration.curves, calibration.column("features")
     if "bound_curve" in masker.rule.needs:
@@ -281,7 +279,6 @@ def monitor(
     new: Triplets,
     *,
     level: float = LEVEL,
-    allow_network_mismatch: bool = False,
     compute: Compute = DEFAULT_DEVICES,
 ) -> Monitoring:
     """Compare the scores and mask sizes of new images with the calibration images.
@@ -296,7 +293,6 @@ def monitor(
         new: images (x, y_hat), with y where it is known.
         level: how often images that are exchangeable may be called shifted, and how often failing, see
             `Monitoring.failing`.
-        allow_network_mismatch: compare outputs of another network than the calibration's.
         compute: the devices, and a folder for finished parts, from which a killed run resumes.
 
     Raises:
@@ -319,7 +315,7 @@ def monitor(
         False
     """
     check_level(level)
-    measures = measures_of(masker, new, compute, allow_network_mismatch=allow_network_mismatch)
+    measures = measures_of(masker, new, compute)
     new = measures.images
     if not len(new):
         raise InvalidArgumentError(f"no image is new: {left_out_text(measures.n_used)} Give others")

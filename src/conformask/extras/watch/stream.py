@@ -218,9 +218,7 @@ class StreamMonitor:
         """The appearance of the last images that entered."""
         self._stored = State()
 
-    def add(
-        self, new: Triplets, *, allow_network_mismatch: bool = False, compute: Compute = DEFAULT_DEVICES
-    ) -> StreamStatus:
+    def add(self, new: Triplets, *, compute: Compute = DEFAULT_DEVICES) -> StreamStatus:
         """Take in images (x, y_hat), with y where it is known, in order.
 
         A group enters once, with its first image; an image that has entered before does not enter again.
@@ -233,7 +231,7 @@ class StreamMonitor:
             MismatchError: images of other channels or of another network.
             ImageError: an image that cannot be used.
         """
-        measures = measures_of(self.masker, new, compute, allow_network_mismatch=allow_network_mismatch)
+        measures = measures_of(self.masker, new, compute)
         new = measures.images
         statement, unit = self.masker.card.promise.axes.statement, self.masker.card.promise.axes.unit
         if self.stream is None:

@@ -66,11 +66,10 @@ def monitor(
     from conformask.records.words import measurement_text, shift_text
 
     masker, images = new.opened(run, data)
-    others = new.allow_network_mismatch
     found: Monitoring | StreamStatus
     compute = devices if devices == DEFAULT_DEVICES else replace(devices, parts=run / PARTS)
     if state is None:
-        found = monitor_batch(masker, images, level=level, allow_network_mismatch=others, compute=compute)
+        found = monitor_batch(masker, images, level=level, compute=compute)
         rows = [
             (each.measure, f"{each.calibration:.4g}", f"{each.new:.4g}", f"{each.p_value:.3g}")
             for each in found.comparisons
@@ -87,7 +86,7 @@ def monitor(
         check_output(state)
         with exclusive_folder(state.parent, state.name):
             watch = StreamMonitor.load(masker, state) if state.is_file() else StreamMonitor(masker, level)
-            found = watch.add(images, allow_network_mismatch=others, compute=compute)
+            found = watch.add(images, compute=compute)
             if main_process():
                 watch.save(state)
         text = [*stream_text(masker.card, found)]
@@ -160,8 +159,7 @@ def release(
         if os.path.lexists(out):
             raise OutputError(f"{out} is in the way: choose another name, or remove it first")
     masker, triplets = new.opened(run, data)
-    test, others = triplets.part("test"), new.allow_network_mismatch
-    found = release_once(run, masker, test, share, each=each, allow_network_mismatch=others)
+    found = release_once(run, masker, triplets.part("test"), share, each=each)
     images = found.riskiest_first
     if out is not None:
         rows = [vars(image) | {"reasons": "; ".join(image.reasons)} for image in images]
