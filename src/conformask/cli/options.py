@@ -231,8 +231,9 @@ class NewImages:
         """Return the masker of a run, and the triplets of a folder, read as its own where nothing is said."""
         from conformask.masker.load import load
 
-        masker = load(run, loss=loss_of(run, self.weights_path))
-        return masker, self.images(data, masker.card.reading)
+        masker, any_network = load(run, loss=loss_of(run, self.weights_path)), self.allow_network_mismatch
+        like = masker.card.reading
+        return masker, opened(data, self.read, self.network, any_network=any_network, like=like)
 
     def images(self, data: Path, like: Reading | None = None) -> "Triplets":
         """Return the triplets of a folder, read as those of a run, `like`, where nothing is said."""
