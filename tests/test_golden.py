@@ -17,8 +17,9 @@ import pytest
 import conformask as cm
 from conformask.cli import main, verbs_of
 from conformask.errors import InvalidArgumentError
+from conformask.masker.checks import refuse_unbounded
 from conformask.masker.folder import COLUMNS
-from conformask.masker.resolve import family_for, refuse_unbounded
+from conformask.masker.resolve import family_for
 from conformask.masks.families import FAMILIES
 from conformask.testing import small_triplets
 from masker.test_sentences import LOSSES, PROMISES

@@ -170,7 +170,7 @@ def interrupted(out, calibration, **more):
         return measured(item, *arguments, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("conformask.masker.choices.measures", once)
+        patch.setattr("conformask.masker.case.measures", once)
         with pytest.raises(StoppedError):
             calibrated(SCORER, calibration, threshold=0.03, compute=Compute(parts=out), **more)
     assert len(list(out.glob("part-*"))) == 1

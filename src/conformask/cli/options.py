@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass, make_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args, get_type_hints
@@ -20,6 +20,7 @@ from conformask.records.reading import NoiseModel, Reading
 if TYPE_CHECKING:
     from conformask.images.triplets import Triplets
     from conformask.masker.masker import Masker
+    from conformask.masker.request import AnyScorer
     from conformask.records.numbers import Values
     from conformask.scores.untrained import Given, Untrained
 
@@ -174,26 +175,58 @@ Patches = Annotated[
 ]
 
 
-def scorer_option(
-    scorer: names.Untrained | None, score_from: str | None, higher: names.Higher
-) -> "Untrained | Given | None":
-    """Return the score without training that the options choose; None where they choose none."""
-    from conformask.scores.untrained import Given, Untrained
+@dataclass(frozen=True)
+class ScoreChoice:
+    """A score that needs no training, if one is chosen."""
 
-    if scorer is not None and score_from is not None:
-        bad_usage("give --scorer or --score-from, not both")
-    if higher != "distrusted" and score_from is None:
-        bad_usage("--higher goes with --score-from, which names the maps")
-    if score_from is not None:
-        return Given(higher)
-    return None if scorer is None else Untrained(scorer)
+    scorer: ScorerName = None
+    score_from: ScoreFrom = None
+    higher: HigherMeans = "distrusted"
+
+    @property
+    def chosen(self) -> "Untrained | Given | None":
+        """The score that is chosen."""
+        from conformask.scores.untrained import Given, Untrained
+
+        if self.scorer is not None and self.score_from is not None:
+            bad_usage("give --scorer or --score-from, not both")
+        if self.higher != "distrusted" and self.score_from is None:
+            bad_usage("--higher goes with --score-from, which names the maps")
+        if self.score_from is not None:
+            return Given(self.higher)
+        return None if self.scorer is None else Untrained(self.scorer)
+
+    @property
+    def named(self) -> str:
+        """The option that chooses it, as it is typed."""
+        return f"--scorer {self.scorer}" if self.score_from is None else f"--score-from {self.score_from}"
 
 
-def family_option(family: names.Family | None, *, grey: bool) -> str | None:
-    """Return the family that both options choose."""
-    if grey and family is not None:
-        raise InvalidArgumentError(f"--grey and --family {family} both choose the masks: give one of them")
-    return "grey" if grey else family
+ScoreOptions = Annotated[ScoreChoice, Parameter(name="*")]
+TRAINED = ScoreChoice()
+"""No score without training is chosen."""
+
+
+@dataclass(frozen=True)
+class MaskChoice:
+    """How a score becomes a mask."""
+
+    family: FamilyName = None
+    grey: Grey = False
+
+    @property
+    def chosen(self) -> str | None:
+        """The family that both options choose."""
+        if self.grey and self.family is not None:
+            raise InvalidArgumentError(
+                f"--grey and --family {self.family} both choose the masks: give one of them"
+            )
+        return "grey" if self.grey else self.family
+
+
+MaskOptions = Annotated[MaskChoice, Parameter(name="*")]
+SUITING = MaskChoice()
+"""Masks of the family that suits score and loss."""
 
 
 Promised = Annotated[names.PromiseTerms, Parameter(name="*", group=PROMISE)]
@@ -219,25 +252,46 @@ AS_FILES_SAY, DEFAULT_DEVICES = Reading(), Compute()
 
 
 @dataclass(frozen=True)
-class NewImages:
-    """Images that a run is applied to: how they are read, what made y_hat, and the weights of the loss."""
+class Source:
+    """Where triplets come from: how they are read, and what made y_hat."""
 
     read: Read = AS_FILES_SAY
     network: NetworkName = None
     allow_network_mismatch: OtherNetwork = False
+
+    def with_layers(self, layers: Mapping[str, Any]) -> "Source":
+        """Return this with the options of layers beside y_hat, by name."""
+        return replace(self, read=replace(self.read, **layers))
+
+    def images(self, data: Path, like: Reading | None = None) -> "Triplets":
+        """Return the triplets of a folder, read as those of a run, `like`, where nothing is said."""
+        return opened(data, self.read, self.network, any_network=self.allow_network_mismatch, like=like)
+
+
+def reading_of(scorer: "AnyScorer") -> Reading | None:
+    """Return how the images were read that a scorer was trained on; None where it was trained on none."""
+    from conformask.scores.network_scorer import NetworkScorer
+
+    return scorer.card.reading if isinstance(scorer, NetworkScorer) else None
+
+
+SourceOptions = Annotated[Source, Parameter(name="*")]
+FILES = Source()
+"""Triplets of which nothing is said."""
+
+
+@dataclass(frozen=True)
+class NewImages(Source):
+    """Images that a run is applied to, with the weights of its loss."""
+
     weights_path: WeightsPath = None
 
     def opened(self, run: Path, data: Path) -> "tuple[Masker, Triplets]":
         """Return the masker of a run, and the triplets of a folder, read as its own where nothing is said."""
         from conformask.masker.load import load
 
-        masker, any_network = load(run, loss=loss_of(run, self.weights_path)), self.allow_network_mismatch
-        like = masker.card.reading
-        return masker, opened(data, self.read, self.network, any_network=any_network, like=like)
-
-    def images(self, data: Path, like: Reading | None = None) -> "Triplets":
-        """Return the triplets of a folder, read as those of a run, `like`, where nothing is said."""
-        return opened(data, self.read, self.network, any_network=self.allow_network_mismatch, like=like)
+        masker = load(run, loss=loss_of(run, self.weights_path))
+        return masker, self.images(data, masker.card.reading)
 
 
 New = Annotated[NewImages, Parameter(name="*")]
@@ -308,6 +362,14 @@ class LossChoice:
                 over = {} if self.over is None else {"over": self.over}
                 return cast("Loss", kind(**over, **self.numbers))
         return None
+
+    def chosen_for(self, scorer: "AnyScorer", values: "Values | None") -> Loss | None:
+        """Return the loss that is chosen for a scorer; None where it is the scorer's."""
+        from conformask.masker.resolve import loss_for
+
+        if self.own is not None or not self.is_given:
+            return self.own
+        return self.chosen(loss_for(scorer, None), values)
 
     def chosen(self, default: Loss, values: "Values | None") -> Loss:
         """Return the loss that is chosen; the error map is the default's where only the rest is given.

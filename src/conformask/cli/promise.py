@@ -2,40 +2,37 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.table import Table
 
 from conformask.background import main_process
 from conformask.cli.options import (
-    AS_FILES_SAY,
     DEFAULT_DEVICES,
+    FILES,
     LOSS,
     MARGINAL,
     OVER,
     PROMISE,
     SAME_LOSS,
+    SUITING,
+    TRAINED,
     AboutAnyLoss,
     AsJson,
     Devices,
-    FamilyName,
-    Grey,
-    HigherMeans,
-    NetworkName,
-    OtherNetwork,
+    LossChoice,
+    MaskOptions,
     OverName,
     Patches,
     Promised,
-    Read,
-    ScoreFrom,
-    ScorerName,
+    ScoreChoice,
+    ScoreOptions,
+    SourceOptions,
     Threshold,
     WeightsPath,
-    family_option,
     loss_of,
-    opened,
-    scorer_option,
+    reading_of,
 )
 from conformask.cli.output import (
     bad_usage,
@@ -50,14 +47,17 @@ from conformask.cli.verb import Verb
 from conformask.errors import chosen, verb, warn
 from conformask.records import names
 
+if TYPE_CHECKING:
+    from conformask.images.triplets import Triplets
+    from conformask.masker.masker import Masker
+
 
 def thresholds(
     run: Path,
     /,
     *,
     promise: Promised = MARGINAL,
-    family: FamilyName = None,
-    grey: Grey = False,
+    masks: MaskOptions = SUITING,
     json: AsJson = False,
 ) -> None:
     """Show what each threshold would mean, to choose one before calibration.
@@ -76,15 +76,15 @@ def thresholds(
     from conformask.records.record import CALIBRATION
     from conformask.scores.network_scorer import load_scorer
 
-    chosen, stated = family_option(family, grey=grey), promise_of(promise)
-    if (run / CALIBRATION).is_file() and chosen is None:
+    family, stated = masks.chosen, promise_of(promise)
+    if (run / CALIBRATION).is_file() and family is None:
         masker = load(run)
         stated = masker.card.promise if promise == MARGINAL else stated
         choices, terms = threshold_choices(masker, promise=stated), masker.card.loss
         step = f"Next: conformask recalibrate {run} --threshold T"
     else:
         scorer = load_scorer(run)
-        choices, terms = threshold_choices(scorer, promise=stated, family=chosen), scorer.card.loss
+        choices, terms = threshold_choices(scorer, promise=stated, family=family), scorer.card.loss
         step = f"Nothing is calibrated yet. Next: conformask calibrate {run} DATA --threshold T"
     show_choices(choices, terms, stated, step, as_json=json)
 
@@ -107,16 +107,13 @@ def calibrate(
     data: Path | None = None,
     /,
     *,
-    scorer: ScorerName = None,
-    score_from: ScoreFrom = None,
-    higher: HigherMeans = "distrusted",
+    score: ScoreOptions = TRAINED,
     out: Annotated[
         Path | None, Parameter(help="The new run folder; only with --scorer or --score-from.")
     ] = None,
     threshold: Threshold = None,
     promise: Promised = MARGINAL,
-    family: FamilyName = None,
-    grey: Grey = False,
+    masks: MaskOptions = SUITING,
     patches: Patches = None,
     level: Annotated[
         names.Level | None,
@@ -128,9 +125,7 @@ def calibrate(
         ),
     ] = None,
     about: AboutAnyLoss = SAME_LOSS,
-    read: Read = AS_FILES_SAY,
-    network: NetworkName = None,
-    allow_network_mismatch: OtherNetwork = False,
+    source: SourceOptions = FILES,
     tiled: Annotated[
         bool,
         Parameter(
@@ -153,83 +148,81 @@ def calibrate(
         A folder of triplets; its calibration part is used. If it is not split, all of it is, but for a tenth
         (groups whole) that is set aside for other choices where the run keeps no images for them.
     """
-    from conformask.masker.calibrate import calibrate as calibrate_scorer
-    from conformask.masker.resolve import family_for, loss_for, scorer_for
-    from conformask.masker.thresholds import threshold_choices
+    from conformask.masker.calibrate import fulfil
+    from conformask.masker.request import Request
+    from conformask.masker.thresholds import choices_of
     from conformask.promises.promise import promise as promise_of
-    from conformask.records.record import CALIBRATION, places, refuse_unclaimed
-    from conformask.scores.network_scorer import NetworkScorer, load_scorer
+    from conformask.scores.network_scorer import load_scorer
 
-    untrained = scorer_option(scorer, score_from, higher)
-    named = f"--scorer {scorer}" if score_from is None else f"--score-from {score_from}"
-    is_new = untrained is not None
-    if is_new:
+    folder, images = _folders(run, data, out, score, threshold, promise)
+    replaced = None if threshold is None else _replaced(folder, score)
+    loss = loss_of(folder, about.weights_path, "scorer.json")
+    scorer = score.chosen or load_scorer(folder, loss=loss)
+    source = source.with_layers({"cues": score.score_from, **about.source})
+    triplets = source.images(images, reading_of(scorer))
+    request = Request(
+        scorer, threshold, about.chosen_for(scorer, triplets.values), promise, masks.chosen, patches, level,
+        "aside", tiled=tiled, compute=replace(devices, parts=folder / PARTS),
+    )  # fmt: skip
+    if threshold is None:
+        command = f"calibrate {_typed(score, patches, about)} {images} --threshold T --out {folder}"
+        choices, used = choices_of(request, triplets)
+        show_choices(choices, used, promise_of(promise), f"Next: conformask {command}", as_json=json)
+        return
+    masker = fulfil(request, triplets)
+    masker = masker.save(folder) if main_process() else masker
+    notes = filter(None, (replaced, _aside_text(masker, triplets)))
+    show_calibration(folder, masker, *notes, as_json=json)
+
+
+def _folders(
+    run: Path,
+    data: Path | None,
+    out: Path | None,
+    score: ScoreChoice,
+    threshold: str | None,
+    promise: names.PromiseTerms,
+) -> tuple[Path, Path]:
+    """Return the run folder and that of the triplets; refuse options that do not go together."""
+    if score.chosen is not None:
         if data is not None or (out is None and threshold is not None):
-            bad_usage(f"with {named} give DATA and --out, and no run folder")
-        run, data = out or Path("RUN"), run
-    elif out is not None:
+            bad_usage(f"with {score.named} give DATA and --out, and no run folder")
+        return out or Path("RUN"), run
+    if out is not None:
         bad_usage("--out goes with --scorer; without it, the first argument is the run folder")
     if data is None:
         other = "recalibrate" if threshold is not None or promise != MARGINAL else "thresholds"
         bad_usage(f"no DATA is given: for what needs no images, use conformask {other} {run}")
-    chosen_family = family_option(family, grey=grey)
-    if threshold is None and not is_new:
-        bad_usage(f"give --threshold; conformask thresholds {run} shows what thresholds would mean")
-    if threshold is not None:
-        refuse_unclaimed(places(run, CALIBRATION, *(["scorer.json"] if is_new else [])))
-    replaced = replaced_text(run) if threshold is not None and (run / CALIBRATION).is_file() else None
-    start = untrained or load_scorer(run, loss=loss_of(run, about.weights_path, "scorer.json"))
-    like = start.card.reading if isinstance(start, NetworkScorer) else None
-    reading = replace(read, cues=score_from, **about.source)
-    triplets = opened(data, reading, network, any_network=allow_network_mismatch, like=like)
-    chosen = about.own
-    if chosen is None and about.is_given:
-        chosen = about.chosen(loss_for(start, None), triplets.values)
-    loss = loss_for(start, chosen, triplets)
-    area = triplets.patch_area(patches)
-    has_curves = False
-    if area is None and isinstance(start, NetworkScorer) and start.selection is not None:
-        name = family_for(start, loss, chosen_family).name
-        has_curves = start.selection.of.is_same(loss) and name in start.selection.curves
-    calibration, set_aside = (triplets.part("calibration"), None) if has_curves else triplets.set_aside()
-    used_scorer, _ = scorer_for(start, calibration, loss, None, set_aside, tiled=tiled)
     if threshold is None:
-        choices = threshold_choices(
-            used_scorer,
-            promise=promise,
-            family=chosen_family,
-            patches=area,
-            loss=loss,
-            selection=set_aside or calibration,
-        )
-        flag = "" if higher == "distrusted" else f" --higher {higher}"
-        flag += "" if patches is None else f" --patches {patches}"
-        flag += "".join(f" --{name} {value}" for name, value in about.source.items())
-        command = f"calibrate {named}{flag} {data} --threshold T --out {run}"
-        show_choices(choices, loss, promise_of(promise), f"Next: conformask {command}", as_json=json)
-        return
-    masker = calibrate_scorer(
-        used_scorer,
-        calibration,
-        threshold=threshold,
-        loss=loss,
-        promise=promise,
-        family=chosen_family,
-        patches=area,
-        level=level,
-        selection=set_aside,
-        compute=replace(devices, parts=run / PARTS),
+        bad_usage(f"give --threshold; conformask thresholds {run} shows what thresholds would mean")
+    return run, data
+
+
+def _replaced(run: Path, score: ScoreChoice) -> str | None:
+    """Refuse a run whose files no record claims, and return what to say of a calibration that it has."""
+    from conformask.records.record import CALIBRATION, places, refuse_unclaimed
+
+    refuse_unclaimed(places(run, CALIBRATION, *(["scorer.json"] if score.chosen else [])))
+    return replaced_text(run) if (run / CALIBRATION).is_file() else None
+
+
+def _typed(score: ScoreChoice, patches: str | None, about: LossChoice) -> str:
+    """Return the options of a calibration without a threshold, as they are typed."""
+    options = {"higher": score.higher if score.higher != "distrusted" else None, "patches": patches}
+    given = {name: value for name, value in (options | about.source).items() if value is not None}
+    return " ".join([score.named, *(f"--{name} {value}" for name, value in given.items())])
+
+
+def _aside_text(masker: "Masker", triplets: "Triplets") -> str | None:
+    """Return how many images a calibration has set aside, if it has."""
+    n = masker.card.n_calibration
+    n_aside = 0 if triplets.has_split else len(triplets) - n
+    if n_aside == 0:
+        return None
+    return (
+        f"{n_aside} of the {n + n_aside} images {verb(n_aside, 'was')} set aside for choices that the {n} "
+        "calibration images must not see, such as another threshold."
     )
-    if main_process():
-        masker = masker.save(run)
-    notes = [] if replaced is None else [replaced]
-    if set_aside is not None and not triplets.has_split:
-        n, n_aside = len(calibration), len(set_aside)
-        notes.append(
-            f"{n_aside} of the {n + n_aside} images {verb(n_aside, 'was')} set aside for choices that the "
-            f"{n} calibration images must not see, such as another threshold."
-        )
-    show_calibration(run, masker, *notes, as_json=json)
 
 
 CALIBRATE = Verb(

@@ -1,6 +1,6 @@
 """Admission of new images: whether they are those that a promise is about, and what to say where not.
 
-`Masker.admit` asks before an image is scored, by headers; `Masker.admit_scored` after, by looks: brightness,
+`Masker.admit` asks before an image is scored, by headers; `Masker.compared` after, by looks: brightness,
 contrast, noise and sharpness, and the score. Nothing else asks.
 """
 
@@ -122,6 +122,10 @@ class Admission:
         return self
 
 
+ADMITTED = Admission()
+"""Nothing is to be said, or was said already."""
+
+
 def admitted(
     domain: Domain,
     promise: Promise,
@@ -170,9 +174,7 @@ def by_tiles(scorer: Scorer, domain: Domain) -> Tiled:
     return tiled(scorer, len(domain.sizes[0])).holding(domain.sizes)
 
 
-def admitted_by_looks(
-    admission: Admission, card: CalibrationCard, past: Curves | None, item: Batch
-) -> Admission:
+def compared(admission: Admission, card: CalibrationCard, past: Curves | None, item: Batch) -> Admission:
     """Add what is to be said of scored images beside the calibration images, whose curves are `past`."""
     is_comparable = "region" in item.layers or not card.loss.regional
     looks = appearance(item) if is_comparable else None

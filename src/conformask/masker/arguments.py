@@ -45,6 +45,7 @@ def given(
     if isinstance(x, Triplet):
         if y_hat is not None:
             raise InvalidArgumentError("x is a Triplet, which has y_hat: give it alone")
+        card.check_shape(x.y_hat.shape)
         return stacked([x])
     if y_hat is None or isinstance(x, Tensor) != isinstance(y_hat, Tensor):
         raise InvalidArgumentError("x and y_hat must both be tensors or both be arrays")

@@ -1,21 +1,21 @@
 """Calibration: making a masker from a scorer and triplets that the scorer has not seen."""
 
-from dataclasses import replace
 from functools import partial
-from typing import cast
 
 import numpy as np
 from jaxtyping import Float
 
-from conformask.arrays import Array
+from conformask.arrays import Array, Batch
 from conformask.background import DEFAULT_DEVICES, Compute
 from conformask.images.scan import scan
 from conformask.images.triplets import Triplets
 from conformask.losses import AnyLoss
-from conformask.masker.choices import Choices
-from conformask.masker.guards import check_sample_size, check_scanned, closed_masks_pass, warn_of_measured
+from conformask.masker import guards
+from conformask.masker.case import Case, Issued, Measured, Scanned
+from conformask.masker.checks import closed_masks_pass
 from conformask.masker.masker import Masker
-from conformask.masker.resolve import AnyFamily, AnyScorer, resolve
+from conformask.masker.request import AnyFamily, AnyScorer, Request
+from conformask.masker.resolve import resolve
 from conformask.masker.terms import card_of
 from conformask.masks.critical import calibration_data, lambda_grid
 from conformask.promises.order import Curves
@@ -88,54 +88,75 @@ def calibrate(
         In at least 9 of 10 new images, what stays visible is off by at most 5 % of the range, averaged over \
 the whole image (hidden pixels count as no error).
     """
-    check_parts(compute)
-    choices = resolve(scorer, images, threshold, loss, promise, family, patches, level, selection)
-    with parts_folder(compute):
-        seen = scan(images, "reading calibration images")
-        chosen_on = None if selection is None else scan(selection, "reading selection images")
-        check_scanned(choices, images, seen, chosen_on)
-        first, code = images[0], choices.code
-        probe, fingerprints = code.probe(first.x.shape, first.y_hat.shape), code.fingerprints()
-        has_own_grid = choices.grid is None
-        if has_own_grid:
-            # it does not determine lambda here: for a monotone loss and a promise that deploys an order
-            # statistic, any lambda below the exact one keeps the promise, such as a grid point later
-            some = images.select(range(min(len(images), GRID_FROM)))
-            grid = lambda_grid(choices.family, choices.loss, list(scored(choices.scorer, some, "grid")))
-            choices = replace(choices, grid=grid)
-        curves, critical = measured(choices, images, (fingerprints, seen.contents), compute)
-    check_sample_size(choices.promise, choices.threshold, choices.loss, len(images), curves.columns)
-    closed_masks_pass(curves.loss[:, 0], choices.threshold, choices.loss.name)
-    losses = calibration_data(curves, choices.threshold, choices.loss, critical, choices.start)
-    rule = choices.promise.rule(losses)
-    card = card_of(choices, images, seen, chosen_on, curves, rule)
-    card = replace(card, code=fingerprints, own_grid=has_own_grid)
-    warn_of_measured(card, choices, losses)
+    request = Request(scorer, threshold, loss, promise, family, patches, level, selection, compute=compute)
+    return fulfil(request, images)
+
+
+def fulfil(request: Request, images: Triplets) -> Masker:
+    """Carry out a request: resolve it, scan the images, measure them, make the rule, and write the card."""
+    check_parts(request.compute)
+    case = resolve(request, images)
+    with parts_folder(request.compute):
+        scanned = scanned_of(case)
+        guards.at(guards.SCANNED, scanned)
+        measured = measured_of(scanned, request.compute)
+    guards.at(guards.MEASURED, measured)
+    rule = measured.case.promise.rule(measured.losses)
+    card = card_of(measured, rule)
+    guards.at(guards.ISSUED, Issued(measured, card))
     return Masker(
-        choices.scorer, choices.loss, choices.family, rule, card, losses.critical_lambdas, curves,
-        choices.promise.weight, seen.perceptual_hashes, probe,
+        case.scorer, case.loss, case.family, rule, card, measured.losses.critical_lambdas, measured.curves,
+        case.promise.weight, scanned.seen.perceptual_hashes, measured.probe,
     )  # fmt: skip
 
 
-def measured(
-    choices: Choices, calibration: Triplets, made_of: object, compute: Compute
+def scanned_of(case: Case) -> Scanned:
+    """Read the images of a case once."""
+    seen = scan(case.images, "reading calibration images")
+    selection = case.selection
+    return Scanned(case, seen, None if selection is None else scan(selection, "reading selection images"))
+
+
+def measured_of(scanned: Scanned, compute: Compute) -> Measured:
+    """Score and measure the calibration images of a case."""
+    case, first = scanned.case, scanned.case.images[0]
+    probe, fingerprints = case.code.probe(first.x.shape, first.y_hat.shape), case.code.fingerprints()
+    grid = case.grid
+    if grid is None:
+        # it does not determine lambda here: for a monotone loss and a promise that deploys an order
+        # statistic, any lambda below the exact one keeps the promise, such as a grid point later
+        some = case.images.select(range(min(len(case.images), GRID_FROM)))
+        grid = lambda_grid(case.family, case.loss, list(scored(case.scorer, some, "grid")))
+    curves, critical = curves_of(case, grid, (fingerprints, scanned.seen.contents), compute)
+    losses = calibration_data(curves, case.threshold, case.loss, critical, case.start)
+    return Measured(scanned, curves, losses, case.grid is None, fingerprints, probe)
+
+
+def curves_of(
+    case: Case, grid: Array, made_of: object, compute: Compute
 ) -> tuple[Curves, Float[np.ndarray, "n"] | None]:
     """Return the curves of the calibration images and, where the loss gives them, exact critical lambdas.
 
     `made_of` is what parts of a killed calibration must have been made of to be taken up.
     """
-    grid = cast(Array, choices.grid)
     key = (
-        choices.family.settings(),
-        choices.loss.to_json(),
+        case.family.settings(),
+        case.loss.to_json(),
         grid.tolist(),
-        choices.threshold,
-        choices.promise.own_bounds,
+        case.threshold,
+        case.promise.own_bounds,
         "appearance",  # missing in parts written by earlier versions
         made_of,
     )
-    measure = partial(choices.measures, grid=grid)
-    columns = gathered(choices.scorer, calibration, measure, "calibrating", key, compute)
+    measure = partial(_measures, case, grid)
+    columns = gathered(case.scorer, case.images, measure, "calibrating", key, compute)
     critical = columns.pop("critical_lambda", None)
     curves = Curves.from_arrays(columns | {"grid": grid})
-    return curves.labelled(calibration.columns), critical
+    return curves.labelled(case.images.columns), critical
+
+
+def _measures(case: Case, grid: Array, item: Batch) -> dict[str, Array]:
+    """Measure scored images, of which the first already show whether closed masks pass."""
+    columns = case.measures(item, grid)
+    closed_masks_pass(columns["distance"][:, 0], case.threshold, case.loss.name)
+    return columns

@@ -18,7 +18,7 @@ from conformask.errors import MismatchError, expect
 from conformask.images.scan import scan
 from conformask.images.triplets import Triplets
 from conformask.masker.candidates import usual_release
-from conformask.masker.guards import check_test_images, refuse_noisy
+from conformask.masker.checks import check_test_images, refuse_noisy
 from conformask.masker.masker import Masker
 from conformask.masker.measure import SHARES, examples_of, gain_of, measures_of
 from conformask.masker.validation import category_coverage, measurement_of

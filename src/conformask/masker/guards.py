@@ -1,245 +1,101 @@
-"""What is checked before a promise is made, measured or used, in the order in which it is said.
+"""The guards of a calibration: one list a stage, in the order in which it is said what they find."""
 
-At the end: images that were used in training, or that occur twice.
-"""
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from collections.abc import Iterable
-from itertools import compress
-from typing import TYPE_CHECKING
-
-import numpy as np
 import scipy
-import torch
-from jaxtyping import Float
 
-from conformask.arrays import Array
-from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, verb, warn
-from conformask.images.scan import DatasetSummary, copies_text, copies_within, find_copies
-from conformask.images.triplets import Triplets
+from conformask.errors import CalibrationError, MismatchError, warn
+from conformask.images.scan import copies_text, copies_within
 from conformask.losses.base import Loss
+from conformask.masker.case import Asked, Issued, Measured, Scanned
+from conformask.masker.checks import (
+    check_sample_size,
+    check_threshold,
+    refuse_duplicates,
+    refuse_known,
+    refuse_noisy,
+    refuse_unbounded,
+    warn_of_copies,
+    warn_of_learnt,
+    warn_of_spellings,
+)
 from conformask.masker.components import refuse_batch_dependence
 from conformask.masks.critical import size_at
-from conformask.promises.axes import Columns, Group, SamePopulation
-from conformask.promises.order import CalibrationData, Curves, meets_threshold
+from conformask.promises.axes import Group, SamePopulation
+from conformask.promises.order import CalibrationData, Curves
 from conformask.promises.promise import Promise
-from conformask.records.card import CalibrationCard
-from conformask.records.reading import Reference, among, extra_text, size_text
-from conformask.scores.scorer import Scorer
+from conformask.records.names import WITHOUT_TRAINING
+from conformask.records.reading import among, extra_text, size_text
+from conformask.records.selection import is_quantile
+from conformask.scores.scorer import as_scorer
+from conformask.scores.untrained import Given, Untrained
 
-if TYPE_CHECKING:
-    from conformask.masker.choices import Choices
-    from conformask.masker.masker import Masker
-
-
-def check_scanned(
-    choices: "Choices", calibration: Triplets, seen: DatasetSummary, selection: DatasetSummary | None
-) -> None:
-    """Check the calibration images once they are read: `seen` of them, `selection` of those for choices."""
-    scorer, loss = choices.scorer, choices.loss
-    loss.check_spacing(seen.geometry)
-    loss.check_measures(seen.measures)
-    for layers, text, breaks in seen.measures.verdicts():
-        if breaks:
-            raise CalibrationError(f"nothing can be promised by these {layers}: {text}")
-        warn(text)
-    if ungrouped := choices.promise.ungrouped_text(calibration.groups, "calibration "):
-        warn(ungrouped)
-    known = scorer.trained_on.union(() if selection is None else selection.image_ids)
-    refuse_known(known, calibration, seen.pixels)
-    refuse_duplicates(seen, calibration.groups)
-    if calibration.provenance.population is None:  # tiles cut by conformask are not copies
-        warn_of_learnt(seen, scorer, "calibration")
-        if selection is not None:
-            hashes = selection.perceptual_hashes
-            warn_of_copies(seen, hashes, "calibration", "are used for choices (selection)")
-        pairs = copies_within(seen.perceptual_hashes, calibration.groups, seen.smallest)
-        if copies := copies_text(seen.names, pairs, "calibration images"):
-            warn(copies)
-    if scorer.name == "packaged" and (extra := extra_text(seen.x_channels, seen.channels)):
-        warn(extra)
-    if seen.swapped is not None:
-        warn(seen.swapped)
-    warn_of_spellings(filter(None, calibration.categories))
-    _refuse_other_shapes(scorer, seen)
-    # code that mixes the images of a batch; that of conformask is tested, and scoring it costs
-    if scorer.name != "packaged" or loss.code is not None or choices.promise.weight is not None:
-        refuse_batch_dependence(scorer, loss, choices.promise.weight, calibration)
-    zeros = (torch.zeros(1, seen.channels, *size) for size in seen.sizes)
-    closed = [float(loss.on(each, each, torch.ones_like(each[:, :1]), 1).of(each[:, :1])) for each in zeros]
-    closed_masks_pass(np.array(closed), choices.threshold, loss.name)
+Known = TypeVar("Known")
 
 
-def _refuse_other_shapes(scorer: Scorer, seen: DatasetSummary) -> None:
-    """Refuse other channels, or sizes, than those of the scorer."""
-    if seen.channels != scorer.channels:
-        raise MismatchError(
-            f"the scorer takes y_hat with {scorer.channels} channels, but these have {seen.channels}"
-        )
-    known = scorer.sizes
-    if known is not None and not all(among(size, known) for size in seen.sizes):
-        raise MismatchError(
-            f"the scorer was trained on images of {', '.join(map(size_text, known))} pixels, but these have "
-            f"{', '.join(map(size_text, seen.sizes))}: crop or scale them to that size, or score them by "
-            "tiles, --tiled (cm.Tiled(scorer))"
-        )
+def at(stage: Sequence[Callable[[Known], None]], known: Known) -> None:
+    """Run the guards of a stage on what is known then."""
+    for guard in stage:
+        guard(known)
 
 
-def check_test_images(masker: "Masker", images: Triplets, seen: DatasetSummary) -> None:
-    """Check test images once they are read: `seen` of them."""
-    refuse_used(masker, images, seen.pixels, "test", "an evaluation")
-    if images.provenance.population is None:  # tiles cut by conformask are not copies of each other
-        warn_of_learnt(seen, masker.scorer, "test")
-        warn_of_copies(seen, masker.perceptual_hashes, "test", "the masker was calibrated on")
-    masker.loss.check_spacing(seen.geometry)
+def asked_threshold(asked: Asked) -> None:
+    """Refuse a number that no loss reaches, as a threshold."""
+    if asked.threshold is not None and not is_quantile(asked.threshold):
+        values = asked.images.values
+        check_threshold(float(asked.threshold), asked.loss, 1 if values is None else values.span)
 
 
-def refuse_noisy(promise: Promise, used: Loss, reference: Reference) -> None:
-    """Refuse a promise without a theorem for noisy references, in calibration and in tests.
-
-    A loss that is convex in y has a mean over noise of at least its value for the clean image (Jensen), so
-    that a promise about means holds for the clean image too. A loss from which noise is subtracted needs two
-    repeats or a noise model, and by a model it is never exact.
-    """
-    if not reference.is_noisy:
-        return
-    used.check_reference(reference)
-    bounds_clean = used.convex and used.power and promise.axes.statement.bounds_a_mean
-    if not (used.subtracts_noise or bounds_clean):
-        needed = ", for which it takes a second repeat or a noise model (--noise-model)"
-        raise InvalidArgumentError(
-            f"these images have {reference.text} in the place of a truth, and a promise about "
-            f"{used.name} ({promise.guarantee}) needs one: take CleanMean('l2') (--loss l2 --over "
-            f"clean) or CleanLocal (clean_local), the squared error without the noise"
-            f"{needed if reference == Reference(1) else ''}, or promise a mean of l1 or l2, guarantee "
-            "expected or rcps"
-        )
-
-
-def has_theorem(promise: Promise, used: Loss, reference: Reference) -> bool:
-    """Return whether images with these references show how a promise is kept; see `refuse_noisy`."""
-    try:
-        refuse_noisy(promise, used, reference)
-    except InvalidArgumentError:
-        return False
-    return True
-
-
-CLOSED = 0.9
-"""Mean mask size above which masks are hardly useful."""
-NEAR = 0.05
-"""Chance above which a warning says that another calibration set might hide everything."""
-GREY = 255
-"""The largest grey value of 8 bits."""
-PERFECT = 1e-6
-"""Losses below this occur only between images that are equal up to the rounding of floats."""
-PLURALS = {"group": "groups", "category": "categories", "weight": "weights"}
-
-
-def check_sample_size(
-    promise: Promise, threshold: float, loss: Loss, n: int, columns: Columns, part: str = "calibration"
-) -> None:
-    """Refuse a promise that n images with these groups, categories and weights cannot support."""
-    for need in promise.columns:
-        if columns.get(need) is None:
-            raise InvalidArgumentError(
-                f"the {promise.guarantee} guarantee needs the {need} of each image: add a column {need} to "
-                f"the manifest, or {PLURALS[need]}= to the arrays"
-            )
-    group, weight = columns.get("group"), columns.get("weight")
-    groups = n if group is None else len(np.unique(group))
-    if groups < n and not promise.by_group:
-        raise CalibrationError(
-            f"{n} images in {groups} group{'s' * (groups > 1)} are dependent: the {promise.guarantee} "
-            "promise needs one image per group; choose the unit group (every image of a new group) or "
-            "image_of_new_group, keep one image per group, or make the promise about new tiles of these "
-            "files (triplets --stride with --split within)"
-        )
-    if {"group", "weight"} <= promise.columns and group is not None and weight is not None:
-        pairs = len(np.unique(np.column_stack([group, weight.astype(str)]), axis=0))
-        if pairs > len(np.unique(group)):
-            raise InvalidArgumentError(
-                "the images of a group have different weights: give them all the weight of the group"
-            )
-    count, units = promise.counted(n, columns)
-    own = loss.own_bounds and promise.own_bounds
-    needed = promise.smallest_calibration_set(threshold, None if own else loss.upper_bound)
-    if count < needed:
-        confidence = promise.confidence
-        level = f"threshold {threshold:.4g}" if confidence is None else f"confidence {confidence:g}"
-        unit = promise.axes.unit
-        counted = units.replace(unit.plural, unit.singular) if count == 1 else units
-        raise CalibrationError(
-            f"{count} {counted} {verb(count, 'is')} too few for {level} ({promise.guarantee}): it needs at "
-            f"least {needed} {part} {units}; add some or ask for less"
-        )
-
-
-def refuse_unbounded(promise: Promise, used: Loss) -> None:
+def bounded_mean(asked: Asked) -> None:
     """Refuse a promise about the mean of a loss without an upper bound."""
-    if promise.axes.statement.bounds_a_mean and used.upper_bound is None:
-        raise InvalidArgumentError(
-            f"the {promise.guarantee} guarantee bounds a mean and needs a loss with an upper bound, but "
-            f"{used.name!r} declares none: choose a guarantee about a share of images, such as "
-            "marginal"
-        )
+    refuse_unbounded(asked.promise, asked.loss)
 
 
-def closed_masks_pass(losses: Float[np.ndarray, "n"], threshold: float, loss: str) -> None:
-    """Refuse a loss that exceeds the threshold even where everything is masked.
-
-    Every promise relies on closed masks as a fallback.
-    """
-    if not meets_threshold(losses, threshold).all():
-        raise CalibrationError(
-            f"loss {loss!r} is {losses.max():.4g} for fully masked images, above the "
-            f"threshold {threshold:.4g}: no mask could meet it; use one that is 0 where all is "
-            "hidden, or raise the threshold"
-        )
+def theorem(asked: Asked) -> None:
+    """Refuse a promise without a theorem for noisy references."""
+    refuse_noisy(asked.promise, asked.loss, asked.images.reference)
 
 
-def warn_of_measured(card: CalibrationCard, choices: "Choices", seen: CalibrationData) -> None:
-    """Warn of what the losses say, and if (nearly) only closed masks keep the promise, or hide nearly all.
-
-    Such maskers are issued nevertheless: if promises were given only where masks open, they would rest on
-    lucky calibration sets, and be kept less often than they say.
-    """
-    for text in choices.loss.warnings(seen.curves.loss[:, -1]):
-        warn(text)
-    fail = float((seen.critical_lambdas <= 0).mean())
-    of_them = f"{fail:.0%} of the {seen.n} calibration images exceed the threshold under any open mask"
-    if card.hides is not None:
-        why = of_them if fail > 0 else "there are too few images, or their errors vary too much"
-        warn(
-            f"the promise is kept only by hiding {card.hides} completely: {why}. A larger threshold or a "
-            "lower confidence that is chosen now is exploratory: to rely on it, calibrate with it on images "
-            "that no choice has seen"
-        )
-    elif (chance := chance_of_hiding(choices.promise, seen)) > NEAR:
-        warn(
-            f"{of_them}: about {chance:.0%} of such calibration sets would keep the promise only by hiding "
-            "every image"
-        )
-    if card.hidden is not None and CLOSED < card.hidden < 1:
-        warn(
-            f"these masks hide {card.hidden:.0%} of {card.loss.whole} on average: the threshold is hard to "
-            "keep with this score, or the loss grows where pixels are hidden; raise the threshold, lower "
-            "the confidence, or use another loss or a better score"
-        )
+def layers(asked: Asked) -> None:
+    """Refuse images without the layers that the loss needs, or with values that it cannot take."""
+    asked.loss.check_images(asked.images.has, in_patches=asked.request.patches is not None)
+    asked.loss.check_values(asked.images.values)
 
 
-def chance_of_hiding(promise: Promise, seen: CalibrationData) -> float:
-    """Return the share of calibration sets like this one for which everything is hidden.
+def network(asked: Asked) -> None:
+    """Refuse outputs of another network than that whose errors the score was trained on."""
+    if not isinstance(scorer := asked.request.scorer, Untrained | Given):
+        trained = as_scorer(scorer)
+        if trained.name not in WITHOUT_TRAINING:
+            asked.images.check_made_by(trained.about, "the scorer")
 
-    It is P(Bin(n, share at 0) >= rank); 0 where no single rank decides.
-    """
-    units = promise.axes.unit.reduce(seen) if isinstance(promise.axes.unit, Group) else seen
-    rank = promise.rank(units.n) if isinstance(promise.axes.population, SamePopulation) else None
-    share = float((units.critical_lambdas <= 0).mean())
-    return 0.0 if rank is None else float(scipy.stats.binom.sf(rank - 1, units.n, share))
+
+ASKED: Sequence[Callable[[Asked], None]] = (asked_threshold, bounded_mean, theorem, layers, network)
+"""Guards of what is asked for, before an image is read or scored."""
+
+
+def enough_images(scanned: Scanned) -> None:
+    """Refuse too few images for the promise, unless their weights are yet to be computed."""
+    case = scanned.case
+    if case.promise.weight is None:
+        check_sample_size(case.promise, case.threshold, case.loss, len(case.images), case.images.columns)
+
+
+def measured_threshold(scanned: Scanned) -> None:
+    """Warn of a threshold that was measured on selection images, and that hardly a loss exceeds."""
+    if scanned.case.threshold_quantile is not None:
+        check_threshold(scanned.case.threshold, scanned.case.loss)
 
 
 FAR_LESS = 0.8
 """A guarantee hides far less than another if it hides at most this share of what the other hides."""
+
+
+def stronger_guarantee(scanned: Scanned) -> None:
+    """Warn where another guarantee promises more and hides far less of the selection images."""
+    case = scanned.case
+    warn_if_another_hides_less(case.selection_curves, case.threshold, case.promise, case.loss)
 
 
 def warn_if_another_hides_less(curves: Curves | None, threshold: float, promise: Promise, loss: Loss) -> None:
@@ -262,92 +118,142 @@ def warn_if_another_hides_less(curves: Curves | None, threshold: float, promise:
         )
 
 
-def check_threshold(threshold: float, loss: Loss, span: float = 1) -> None:
-    """Refuse a threshold that no loss reaches; warn of one that none exceeds, or only perfect images meet.
+def measured_layers(scanned: Scanned) -> None:
+    """Refuse images by their spacing, and by what was measured of their layers."""
+    loss, seen = scanned.case.loss, scanned.seen
+    loss.check_spacing(seen.geometry)
+    loss.check_measures(seen.measures)
+    for kinds, text, breaks in seen.measures.verdicts():
+        if breaks:
+            raise CalibrationError(f"nothing can be promised by these {kinds}: {text}")
+        warn(text)
 
-    `span` is the range of y_hat in the values of its files.
+
+def independence(scanned: Scanned) -> None:
+    """Refuse images that an earlier step has seen, or that occur twice; warn of what looks like a copy."""
+    case, seen, chosen_on = scanned.case, scanned.seen, scanned.chosen_on
+    if ungrouped := case.promise.ungrouped_text(case.images.groups, "calibration "):
+        warn(ungrouped)
+    known = case.scorer.trained_on.union(() if chosen_on is None else chosen_on.image_ids)
+    refuse_known(known, case.images, seen.pixels)
+    refuse_duplicates(seen, case.images.groups)
+    if case.images.provenance.population is not None:  # tiles cut by conformask are not copies
+        return
+    warn_of_learnt(seen, case.scorer, "calibration")
+    if chosen_on is not None:
+        hashes = chosen_on.perceptual_hashes
+        warn_of_copies(seen, hashes, "calibration", "are used for choices (selection)")
+    pairs = copies_within(seen.perceptual_hashes, case.images.groups, seen.smallest)
+    if copies := copies_text(seen.names, pairs, "calibration images"):
+        warn(copies)
+
+
+def plausible_files(scanned: Scanned) -> None:
+    """Warn of channels that the packaged score does not use, of swapped folders, and of spellings."""
+    seen = scanned.seen
+    if scanned.case.scorer.name == "packaged" and (extra := extra_text(seen.x_channels, seen.channels)):
+        warn(extra)
+    if seen.swapped is not None:
+        warn(seen.swapped)
+    warn_of_spellings(filter(None, scanned.case.images.categories))
+
+
+def shapes(scanned: Scanned) -> None:
+    """Refuse other channels, or sizes, than those of the scorer."""
+    scorer, seen = scanned.case.scorer, scanned.seen
+    if seen.channels != scorer.channels:
+        raise MismatchError(
+            f"the scorer takes y_hat with {scorer.channels} channels, but these have {seen.channels}"
+        )
+    known = scorer.sizes
+    if known is not None and not all(among(size, known) for size in seen.sizes):
+        raise MismatchError(
+            f"the scorer was trained on images of {', '.join(map(size_text, known))} pixels, but these have "
+            f"{', '.join(map(size_text, seen.sizes))}: crop or scale them to that size, or score them by "
+            "tiles, --tiled (cm.Tiled(scorer))"
+        )
+
+
+def one_by_one(scanned: Scanned) -> None:
+    """Refuse code that mixes the images of a batch; that of conformask is tested, and scoring it costs."""
+    case = scanned.case
+    if case.scorer.name != "packaged" or case.loss.code is not None or case.promise.weight is not None:
+        refuse_batch_dependence(case.scorer, case.loss, case.promise.weight, case.images)
+
+
+SCANNED: Sequence[Callable[[Scanned], None]] = (
+    enough_images,
+    measured_threshold,
+    stronger_guarantee,
+    measured_layers,
+    independence,
+    plausible_files,
+    shapes,
+    one_by_one,
+)
+"""Guards of the calibration images once they are read, before they are scored."""
+
+
+def enough_by_weight(measured: Measured) -> None:
+    """Refuse too few images for the promise, by the weights that were computed."""
+    case, columns = measured.case, measured.curves.columns
+    if case.promise.weight is not None:
+        check_sample_size(case.promise, case.threshold, case.loss, len(case.images), columns)
+
+
+MEASURED: Sequence[Callable[[Measured], None]] = (enough_by_weight,)
+"""Guards of the measures of the calibration images, before the rule."""
+CLOSED = 0.9
+"""Mean mask size above which masks are hardly useful."""
+NEAR = 0.05
+"""Chance above which a warning says that another calibration set might hide everything."""
+
+
+def spoilt_losses(issued: Issued) -> None:
+    """Warn of what may spoil the promise, by the losses without a mask."""
+    for text in issued.measured.case.loss.warnings(issued.measured.curves.loss[:, -1]):
+        warn(text)
+
+
+def closed_masks(issued: Issued) -> None:
+    """Warn if (nearly) only closed masks keep the promise, or hide nearly all.
+
+    Such maskers are issued nevertheless: if promises were given only where masks open, they would rest on
+    lucky calibration sets, and be kept less often than they say.
     """
-    name, largest = loss.name, loss.upper_bound
-    if largest is not None and threshold > largest:
-        span = GREY if span == 1 else span
-        instead = "" if loss.error_of(1) is None else ": give a share, such as 0.05 or 5%"
-        if loss.power is not None and not loss.is_share and threshold <= span:
-            instead += f"; {threshold:g} of {span:g} is {(threshold / span) ** loss.power:.3g}"
-        raise InvalidArgumentError(
-            f"threshold {threshold:g}: {name} of images in [0, 1] is at most {largest:g}, so nothing would "
-            f"be hidden{instead}"
-        )
-    if threshold == largest:
-        warn(f"threshold {threshold:g}: {name} of images in [0, 1] never exceeds it, so nothing is hidden")
-    elif threshold < PERFECT:
+    card, seen = issued.card, issued.measured.losses
+    fail = float((seen.critical_lambdas <= 0).mean())
+    of_them = f"{fail:.0%} of the {seen.n} calibration images exceed the threshold under any open mask"
+    if card.hides is not None:
+        why = of_them if fail > 0 else "there are too few images, or their errors vary too much"
         warn(
-            f"threshold {threshold:g}: {name} of images in [0, 1] is less than {PERFECT:g} only where "
-            "pixels are equal to the last digit of a float, so nearly everything else is hidden"
+            f"the promise is kept only by hiding {card.hides} completely: {why}. A larger threshold or a "
+            "lower confidence that is chosen now is exploratory: to rely on it, calibrate with it on images "
+            "that no choice has seen"
         )
-
-
-def refuse_known(known: frozenset[str], images: Triplets, ids: Iterable[str | None]) -> None:
-    """Refuse calibration images, recognised as by `Triplets.used`, that were used to train or select."""
-    leaked = list(compress(images.names, images.used(known, ids)))
-    if leaked:
-        raise CalibrationError(
-            f"{len(leaked)} of {len(images)} calibration images {verb(len(leaked), 'was')} used to train "
-            "or select the scorer or the predictor; the promise needs images that neither has seen. One of "
-            f"them, recognised by its pixels or its group, is {leaked[0]!r}"
-        )
-
-
-def refuse_used(
-    masker: "Masker", images: Triplets, ids: Iterable[str | None], kind: str, purpose: str
-) -> None:
-    """Refuse images that `Triplets.used` finds: they are not like new ones."""
-    used = list(compress(images.names, images.used(masker.seen, ids)))
-    if used:
-        raise CalibrationError(
-            f"{len(used)} of {len(images)} {kind} images {verb(len(used), 'was')} used for training, "
-            f"selection or calibration: {purpose} needs images that no step has seen. One of them, "
-            f"recognised by its pixels or its group, is {used[0]!r}"
-        )
-
-
-def refuse_duplicates(seen: DatasetSummary, groups: tuple[str, ...]) -> None:
-    """Refuse calibration images with the same truth in two groups, which are not two draws."""
-    first: dict[str | None, int] = {None: 0}
-    for index, pixels in enumerate(seen.pixels):
-        twin = first.setdefault(pixels, index)
-        if pixels is not None and groups[twin] != groups[index]:
-            raise CalibrationError(
-                f"calibration images {seen.names[twin]!r} and {seen.names[index]!r} have the same truth: "
-                "keep one of them, or put them in one group"
-            )
-
-
-def warn_of_learnt(seen: DatasetSummary, scorer: Scorer, kind: str) -> None:
-    """Warn of images that look like copies of images that the scorer knows."""
-    packaged = scorer.name == "packaged"
-    reason = "the packaged network was trained on" if packaged else "the scorer was trained or selected on"
-    warn_of_copies(seen, scorer.perceptual_hashes, kind, reason)
-
-
-def warn_of_copies(seen: DatasetSummary, perceptual_hashes: Array | None, kind: str, reason: str) -> None:
-    """Warn of images that look like copies of the images with these perceptual hashes."""
-    pairs = [] if perceptual_hashes is None else find_copies(seen.perceptual_hashes, perceptual_hashes)
-    names = list(dict.fromkeys(seen.names[index] for index, _ in pairs))
-    if names:
+    elif (chance := chance_of_hiding(issued.measured.case.promise, seen)) > NEAR:
         warn(
-            f"{len(names)} of {len(seen.names)} {kind} images, such as {names[0]!r}, "
-            f"{verb(len(names), 'looks like a copy')} (saved again, rotated, scaled or slightly cropped) of "
-            f"images that {reason}. If they are, leave them out: masks fit them better than new images"
+            f"{of_them}: about {chance:.0%} of such calibration sets would keep the promise only by hiding "
+            "every image"
+        )
+    if card.hidden is not None and CLOSED < card.hidden < 1:
+        warn(
+            f"these masks hide {card.hidden:.0%} of {card.loss.whole} on average: the threshold is hard to "
+            "keep with this score, or the loss grows where pixels are hidden; raise the threshold, lower "
+            "the confidence, or use another loss or a better score"
         )
 
 
-def warn_of_spellings(categories: Iterable[str]) -> None:
-    """Warn of categories that differ only by case or blanks, and were probably meant to be one."""
-    by_meaning: dict[str, str] = {}
-    for category in sorted(set(categories)):
-        other = by_meaning.setdefault("".join(category.split()).casefold(), category)
-        if other != category:
-            warn(
-                f"categories {other!r} and {category!r} differ only in case or spaces: if they are the same "
-                "category, spell them alike"
-            )
+ISSUED: Sequence[Callable[[Issued], None]] = (spoilt_losses, closed_masks)
+"""Guards of a promise that was made: they only warn."""
+
+
+def chance_of_hiding(promise: Promise, seen: CalibrationData) -> float:
+    """Return the share of calibration sets like this one for which everything is hidden.
+
+    It is P(Bin(n, share at 0) >= rank); 0 where no single rank decides.
+    """
+    units = promise.axes.unit.reduce(seen) if isinstance(promise.axes.unit, Group) else seen
+    rank = promise.rank(units.n) if isinstance(promise.axes.population, SamePopulation) else None
+    share = float((units.critical_lambdas <= 0).mean())
+    return 0.0 if rank is None else float(scipy.stats.binom.sf(rank - 1, units.n, share))

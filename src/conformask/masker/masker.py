@@ -13,7 +13,7 @@ from torch import Tensor
 
 from conformask.arrays import NO_LAYERS, Array, Batch, Images, MaskArray, Masks, Triplet, Weigh
 from conformask.losses.base import Loss
-from conformask.masker.admission import Admission, NewImage, NewImages, admitted, admitted_by_looks, by_tiles
+from conformask.masker.admission import ADMITTED, Admission, NewImage, NewImages, admitted, by_tiles, compared
 from conformask.masker.arguments import covariates, given, in_batch, inside
 from conformask.masker.card import masker_html
 from conformask.masker.terms import recalibrated
@@ -260,8 +260,11 @@ class Masker:
 
     def admit_scored(self, item: Batch, known: NewImage | None = None) -> Admission:
         """Check scored images, of one shape, and what else is `known` of them than their batch says."""
-        admission = self.admit(known or NewImage.of_batch(item))
-        return admitted_by_looks(admission, self.card, self.curves, item)
+        return self.compared(item, self.admit(known or NewImage.of_batch(item)))
+
+    def compared(self, item: Batch, admission: Admission = ADMITTED) -> Admission:
+        """Compare scored images with those of the calibration by their looks, once they are admitted."""
+        return compared(admission, self.card, self.curves, item)
 
     def warn_of_clipped(self, names: tuple[str, ...], shares: Iterable[float]) -> None:
         """Warn if these shares of the values of new images were clipped, more than of the calibration's."""
@@ -277,8 +280,10 @@ class Masker:
         **layers: Tensor | None,
     ) -> Masks:
         """Compute the mask of each image, as __call__ does for tensors; the images must be in [0, 1]."""
-        item = self.scored(in_batch(x, y_hat, layers, weight=weight, category=category))
-        self.admit_scored(item).warn()
+        batch = in_batch(x, y_hat, layers, weight=weight, category=category)
+        admission = self.admit(NewImage.of_batch(batch))
+        item = self.scored(batch)
+        self.compared(item, admission).warn()
         return self.open(item)
 
     def given(
@@ -296,7 +301,6 @@ class Masker:
     def scored(self, batch: Batch) -> Batch:
         """Check new images and return them with their scores."""
         x, y_hat = inside("x", batch.x).float(), inside("y_hat", batch.y_hat).float()
-        self.admit(NewImage("", tuple(y_hat.shape[1:])))
         batch = replace(batch, x=x, y_hat=y_hat)
         return batch.with_score(score_of_batch(self.scorer, batch))
 

@@ -16,7 +16,7 @@ from conformask.masker.candidates import (
     facts_for_release,
     judged,
 )
-from conformask.masker.guards import has_theorem, refuse_used
+from conformask.masker.checks import has_theorem, refuse_used
 from conformask.masker.masker import Masker
 from conformask.promises.order import smallest_marginal_set
 from conformask.records.evaluation import JudgedBatch, JudgedBatches, Release

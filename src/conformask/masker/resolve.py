@@ -1,94 +1,105 @@
-"""Resolution of arguments: every choice of a calibration, made before one of its images is looked at."""
+"""Resolution of a request: every choice of a calibration, made before one of its images is looked at."""
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import get_args
+from typing import NamedTuple
 
 import numpy as np
 
-from conformask.errors import InvalidArgumentError, chosen
+from conformask.errors import InvalidArgumentError
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import AnyLoss, loss, stored_loss
 from conformask.losses.base import Loss
-from conformask.masker.choices import Choices, made_on_selection
-from conformask.masker.guards import check_sample_size, check_threshold, refuse_noisy, refuse_unbounded
+from conformask.masker import guards
+from conformask.masker.case import Asked, Case
+from conformask.masker.choices import made_on_selection
+from conformask.masker.request import AnyFamily, AnyScorer, Request
 from conformask.masks.families import Settings, family as family_by_name
 from conformask.masks.family import Family
-from conformask.promises.promise import AnyPromise, Promise, promise as promise_from
-from conformask.records.names import GIVEN, WITHOUT_TRAINING, Level
-from conformask.records.selection import Selection, is_quantile, threshold_in_loss, threshold_of
+from conformask.promises.promise import Promise, promise as promise_from
+from conformask.records.names import GIVEN, Level
+from conformask.records.selection import Selection, threshold_in_loss, threshold_of
 from conformask.scores.benchmark import on_selection
 from conformask.scores.level import FEWEST, Levelled, along_levels, fit_level, may_have_level
 from conformask.scores.scorer import Scorer, as_scorer, for_loss, in_patches, tiled as tiled_scorer
-from conformask.scores.untrained import BY_VALUE, GREY, Given, Untrained, check_scorer
-
-AnyScorer = Scorer | Untrained | Given
-"""A scorer, or what makes one for given images."""
-AnyFamily = Settings | Family | None
-"""The name of a family, its settings, or itself; None for the one that suits score and loss."""
+from conformask.scores.untrained import BY_VALUE, GREY, Given, Untrained
 
 
-def resolve(
-    scorer: AnyScorer,
-    images: Triplets,
-    threshold: float | str,
-    loss: AnyLoss | None,
-    promise: AnyPromise,
-    family: AnyFamily,
-    patches: int | str | None,
-    level: Level | None,
-    selection: Triplets | None,
-) -> Choices:
-    """Make the choices of a calibration from the arguments of `calibrate`, which has their meaning."""
-    check_scorer(scorer)
-    if level is not None:
-        chosen({name: name for name in get_args(Level)}, level, "level")
-    refuse_others(images, selection)
-    is_measured = is_quantile(threshold)
-    promise, used = promise_from(promise), loss_for(scorer, loss, images)
-    threshold = threshold_in_loss(threshold, used, images.values)
-    if not is_measured:
-        check_threshold(float(threshold), used, 1 if images.values is None else images.values.span)
-    refuse_unbounded(promise, used)
-    refuse_noisy(promise, used, images.reference)
-    shown = images if selection is None else selection
-    used = used.fitted_to(shown, shown.reference)
-    used.check_images(images.has, in_patches=patches is not None)
-    used.check_values(images.values)
-    trained, scorer = scorer_for(scorer, images, used, patches, selection)
-    if scorer.name not in WITHOUT_TRAINING:
-        images.check_made_by(scorer.about, "the scorer")
-    used_family = family_for(scorer, used, family)
+def resolve(request: Request, images: Triplets) -> Case:
+    """Make the choices of a calibration, on the selection images where these are needed."""
+    asked = ask(request, images)
+    threshold, promise = asked.threshold, asked.promise
+    if threshold is None:
+        raise InvalidArgumentError("no threshold is given: a promise needs one")
+    trained, scorer, used, family = prepare(asked)
     record = scorer.selection
-    if selection is not None:
-        levels = may_have_level(scorer, level)
-        scorer, record = on_selection(scorer, trained, selection, used, used_family, threshold, levels=levels)
+    if asked.selection is not None:
+        levels = may_have_level(scorer, request.level)
+        scorer, record = on_selection(
+            scorer, trained, asked.selection, used, family, threshold, levels=levels
+        )
     elif record is not None and not record.of.is_same(used):
         record = None
-    scorer, record = levelled(scorer, used, used_family, promise, record, threshold, level)
-    columns = images.columns | ({} if promise.weight is None else {"weight": np.ones(len(images))})
-    units, _ = promise.counted(len(images), columns)
-    choices = made_on_selection(scorer, used, used_family, promise, threshold, record, units)
-    check_sample_size(choices.promise, choices.threshold, used, len(images), columns)
-    return choices
+    scorer, record = levelled(scorer, used, family, promise, record, threshold, request.level)
+    columns = asked.images.columns | (
+        {} if promise.weight is None else {"weight": np.ones(len(asked.images))}
+    )
+    units, _ = promise.counted(len(asked.images), columns)
+    return made_on_selection(asked, scorer, used, family, threshold, record, units)
 
 
-def scorer_for(
-    scorer: AnyScorer,
-    images: Triplets,
-    used: Loss,
-    patches: int | str | None,
-    selection: Triplets | None,
-    *,
-    tiled: bool = False,
-) -> tuple[Scorer, Scorer]:
-    """Return the scorer for these images, by tiles if `tiled`, and with the steps of loss and patches."""
+def ask(request: Request, images: Triplets) -> Asked:
+    """State a request about images in the terms of the project; refuse it where nothing can come of it."""
+    refuse_others(images, None if isinstance(request.selection, str) else request.selection)
+    used = loss_for(request.scorer, request.loss, images)
+    calibration, selection = parts_for(request, used, images)
+    threshold = request.threshold
+    if threshold is not None:
+        threshold = threshold_in_loss(threshold, used, images.values)
+    asked = Asked(request, calibration, selection, used, promise_from(request.promise), threshold)
+    guards.at(guards.ASKED, asked)
+    return asked
+
+
+def parts_for(request: Request, used: Loss, images: Triplets) -> tuple[Triplets, Triplets | None]:
+    """Return the calibration images and those for other choices, which a request states or leaves to us."""
+    if not isinstance(request.selection, str):
+        return images, request.selection
+    scorer, kept = request.scorer, request.scorer.selection
+    if isinstance(scorer, Untrained | Given) or kept is None or not kept.of.is_same(used):
+        return images.set_aside()
+    family = family_for(as_scorer(scorer), used, request.family)
+    if request.patches is not None or family.name not in kept.curves:
+        return images.set_aside()
+    return images.part("calibration"), None
+
+
+class Prepared(NamedTuple):
+    """What scores images and measures them."""
+
+    trained: Scorer
+    """The scorer before the steps that loss and patches add."""
+    scorer: Scorer
+    loss: Loss
+    family: Family
+
+
+def prepare(asked: Asked) -> Prepared:
+    """Fit loss and scorer to the images, of which none is scored."""
+    shown = asked.images if asked.selection is None else asked.selection
+    used = asked.loss.fitted_to(shown, shown.reference)
+    request = asked.request
+    trained = scorer_for(request.scorer, asked.images, used, asked.selection)
+    trained = tiled_scorer(trained, asked.images.dimensions) if request.tiled else trained
+    scorer = in_patches(for_loss(trained, used), asked.images.patch_area(request.patches))
+    return Prepared(trained, scorer, used, family_for(scorer, used, request.family))
+
+
+def scorer_for(scorer: AnyScorer, images: Triplets, used: Loss, selection: Triplets | None) -> Scorer:
+    """Return the scorer for these images, before the steps that loss and patches add."""
     if isinstance(scorer, Given):
-        trained: Scorer = scorer.of(images, selection, used)
-    else:
-        trained = scorer.of(images, used) if isinstance(scorer, Untrained) else as_scorer(scorer)
-    trained = tiled_scorer(trained, images.dimensions) if tiled else trained
-    return trained, in_patches(for_loss(trained, used), images.patch_area(patches))
+        return scorer.of(images, selection, used)
+    return scorer.of(images, used) if isinstance(scorer, Untrained) else as_scorer(scorer)
 
 
 def with_selection(scorer: AnyScorer) -> tuple[Scorer, Selection]:

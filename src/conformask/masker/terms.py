@@ -8,8 +8,8 @@ from conformask.errors import InvalidArgumentError
 from conformask.images.scan import DatasetSummary
 from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
-from conformask.masker.choices import Choices
-from conformask.masker.guards import (
+from conformask.masker.case import Measured
+from conformask.masker.checks import (
     check_sample_size,
     check_threshold,
     closed_masks_pass,
@@ -47,35 +47,31 @@ def domain_of(calibration: Triplets, seen: DatasetSummary, scorer: Scorer) -> Do
     )
 
 
-def card_of(
-    choices: Choices,
-    calibration: Triplets,
-    seen: DatasetSummary,
-    chosen_on: DatasetSummary | None,
-    curves: Curves,
-    rule: Rule,
-) -> CalibrationCard:
+def card_of(measured: Measured, rule: Rule) -> CalibrationCard:
     """Return the card of a calibration: its promise, and the images that it rests on."""
-    promise = choices.promise
+    case, seen, chosen_on = measured.case, measured.scanned.seen, measured.scanned.chosen_on
+    promise, curves = case.promise, measured.curves
     certainty = promise.axes.certainty
     seen_ids = {*seen.image_ids, *(() if chosen_on is None else chosen_on.image_ids)}
     return CalibrationCard(
-        **vars(domain_of(calibration, seen, choices.scorer)),
-        **_terms(promise, choices.loss, choices.threshold, choices.start, curves, rule),
-        loss=choices.loss,
-        family=choices.family.settings(),
-        exact=choices.loss.monotone and not promise.on_grid,
+        **vars(domain_of(case.images, seen, case.scorer)),
+        **_terms(promise, case.loss, case.threshold, case.start, curves, rule),
+        loss=case.loss,
+        family=case.family.settings(),
+        exact=case.loss.monotone and not promise.on_grid,
         exploratory=False,
-        threshold_quantile=choices.threshold_quantile,
+        threshold_quantile=case.threshold_quantile,
         thresholds=certainty.thresholds if isinstance(certainty, Simultaneous) else None,
-        n_calibration=len(calibration),
+        n_calibration=len(case.images),
         weights=None if curves.weight is None else (float(curves.weight.min()), float(curves.weight.max())),
-        repeats=calibration.reference.repeats,
+        repeats=case.images.reference.repeats,
         calibrated_on=seen.truth_ids,
         seen=tuple(sorted(seen_ids - {*seen.truth_ids})),
-        patches=choices.scorer.patches,
-        level="image" if isinstance(choices.scorer, Levelled) else "one",
-        image_errors=choices.image_errors,
+        patches=case.scorer.patches,
+        level="image" if isinstance(case.scorer, Levelled) else "one",
+        image_errors=case.image_errors,
+        code=measured.fingerprints,
+        own_grid=measured.own_grid,
     )
 
 

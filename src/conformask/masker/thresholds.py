@@ -3,21 +3,24 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from conformask.errors import CalibrationError, InvalidArgumentError
 from conformask.images.triplets import Triplets
 from conformask.losses import AnyLoss
 from conformask.losses.base import Loss
-from conformask.masker.guards import check_sample_size, refuse_unbounded
+from conformask.masker.checks import check_sample_size, refuse_unbounded
 from conformask.masker.masker import Masker
-from conformask.masker.resolve import AnyScorer, family_for, loss_for, scorer_for, with_selection
+from conformask.masker.request import AnyScorer, Request
+from conformask.masker.resolve import ask, family_for, loss_for, prepare, with_selection
 from conformask.masks.critical import size_at
 from conformask.masks.family import Family
 from conformask.promises.order import Curves
 from conformask.promises.promise import AnyPromise, Promise, promise as promise_from
 from conformask.records.record import Array
-from conformask.records.selection import level_of
+from conformask.records.selection import Selection, level_of
 from conformask.scores.level import along_levels, fit_level, may_have_level
+from conformask.scores.scorer import Scorer
 from conformask.scores.scoring import selection_record
 
 LISTED_QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
@@ -76,25 +79,43 @@ def threshold_choices(
                 "a masker has its own family, patches, loss and images: leave them out"
             )
         return _choices_of_masker(scorer, scorer.card.promise if promise is None else promise)
-    used, guarantee = loss_for(scorer, loss, selection), promise_from(promise or "marginal")
-    refuse_unbounded(guarantee, used)
+    stated = promise or "marginal"
     if selection is not None:
-        used = used.fitted_to(selection, selection.reference)
-        _, scorer = scorer_for(scorer, selection, used, patches, selection)
-        used_family = family_for(scorer, used, family)
-        levels = may_have_level(scorer)
-        record = selection_record(scorer, selection, used, [used_family], levels=levels)
-    else:
-        scorer, record = with_selection(scorer)
-        used_family = family_for(scorer, used, family)
-    if used_family.name not in record.curves:
-        raise InvalidArgumentError(f"no selection images are kept for the family {used_family.name}")
-    curves = record.curves[used_family.name]
+        asked = Request(scorer, None, loss, stated, family, patches, selection=selection)
+        return choices_of(asked, selection).choices
+    used, guarantee = loss_for(scorer, loss), promise_from(stated)
+    refuse_unbounded(guarantee, used)
+    trained, record = with_selection(scorer)
+    return _choices_of_record(record, trained, family_for(trained, used, family), used, guarantee)
+
+
+class Choices(NamedTuple):
+    """The effect of thresholds, and the loss that they are about."""
+
+    choices: list[ThresholdChoice]
+    loss: Loss
+
+
+def choices_of(request: Request, images: Triplets) -> Choices:
+    """Return the effect of thresholds on the selection images of a request, or on all where it has none."""
+    asked = ask(request, images)
+    _, scorer, used, family = prepare(asked)
+    shown, levels = asked.selection or asked.images, may_have_level(scorer)
+    record = selection_record(scorer, shown, used, [family], levels=levels)
+    return Choices(_choices_of_record(record, scorer, family, used, asked.promise), used)
+
+
+def _choices_of_record(
+    record: Selection, scorer: Scorer, family: Family, used: Loss, guarantee: Promise
+) -> list[ThresholdChoice]:
+    if family.name not in record.curves:
+        raise InvalidArgumentError(f"no selection images are kept for the family {family.name}")
+    curves = record.curves[family.name]
 
     def along(threshold: float) -> Curves:
         may = may_have_level(scorer)
-        model = fit_level(record, used_family, used, guarantee, threshold) if may else None
-        return curves if model is None else along_levels(curves, model, used_family)
+        model = fit_level(record, family, used, guarantee, threshold) if may else None
+        return curves if model is None else along_levels(curves, model, family)
 
     return _choices(curves, record.unmasked_loss, guarantee, used, "selection", along)
 

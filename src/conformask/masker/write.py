@@ -13,8 +13,8 @@ from conformask.arrays import Array, Batch, best_device
 from conformask.background import DEFAULT_DEVICES, Compute, launch, prefetch, tracked
 from conformask.errors import MissingFileError, OutputError, expect, warn
 from conformask.images.triplets import BATCH_SIZE, Triplets, pixel_ids
+from conformask.masker.checks import has_theorem
 from conformask.masker.folder import SIZES, MaskFolder, MaskRow
-from conformask.masker.guards import has_theorem
 from conformask.masker.mask_files import MaskFiles, refuse_other_places, refuse_segmentations
 from conformask.masker.masker import Masker
 from conformask.masker.validation import measurement_of_unused
@@ -216,7 +216,7 @@ class _Work:
         masker, on_device = self.masker, batch.to(best_device())
         item = masker.scored(on_device)
         self.features |= zip(batch.names, features_of(item.score), strict=True)
-        admission = masker.admit_scored(item)
+        admission = masker.compared(item)
         self.clipped |= admission.clipped
         judged, bounds = masker.judge(item, measured=self._is_measured), masker.bounds_of(item)
         losses = None if judged.loss is None else judged.loss.tolist()

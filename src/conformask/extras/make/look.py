@@ -3,8 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,16 +15,16 @@ from conformask.images.triplets import Triplets
 from conformask.losses import AnyLoss
 from conformask.losses.means import Mean
 from conformask.losses.window import Local
-from conformask.masker.calibrate import calibrate
+from conformask.masker.calibrate import fulfil
 from conformask.masker.evaluate import evaluate
 from conformask.masker.masker import Masker
+from conformask.masker.request import Request
 from conformask.promises.promise import Promise
 from conformask.records.evaluation import FILE as EVALUATION, Evaluation
 from conformask.records.names import HALF
 from conformask.records.numbers import rounded_share
 from conformask.records.reading import Reading
 from conformask.records.record import CALIBRATION, places, refuse_unclaimed
-from conformask.records.selection import is_quantile
 from conformask.scores.untrained import Given, Untrained
 
 TEST, SELECTION = 0.35, 0.2
@@ -100,7 +99,7 @@ def look(
         confidence: the promised share of new images, or of images of new groups.
         pinned: images that are tested whatever is drawn, and what each shows, which the report says.
     """
-    is_quantile(threshold)
+    asked = Request(scorer, threshold)
     run, data, report = out / "run", out / "data", out / "report.html"
     refuse_unclaimed([report, run / EVALUATION, *places(run, CALIBRATION)])
     beside = folders["y_hat"].parent
@@ -120,9 +119,9 @@ def look(
     findings = check_triplets(triplets, needed, by_group=by_group)
     parts = {"calibration": calibration, "selection": selection, "test": test}
     write_manifest(data, parts, provenance)
-    calibrated = partial(calibrate, scorer, calibration, promise=promise, selection=selection)
-    masker = calibrated(threshold=threshold, loss=loss_of(triplets)).save(run)
-    alternative = _alternative(masker, calibrated)
+    request = replace(asked, loss=loss_of(triplets), promise=promise, selection=selection)
+    masker = fulfil(request, calibration).save(run)
+    alternative = _alternative(masker, request, calibration)
     evaluation = evaluate(masker, test, out=run)
     images = " and ".join(f"{name} ({shown})" for name, shown in pinned.items())
     why = (
@@ -133,7 +132,7 @@ def look(
     return Look(findings, masker, evaluation, test, counts, alternative)
 
 
-def _alternative(masker: Masker, calibrated: Callable[..., Masker]) -> Alternative | None:
+def _alternative(masker: Masker, request: Request, calibration: Triplets) -> Alternative | None:
     """Return what a promise about each place would hide beside one about the mean, and the reverse."""
     loss, options, what = masker.loss, "", ""
     other: AnyLoss | None = None
@@ -145,7 +144,8 @@ def _alternative(masker: Masker, calibrated: Callable[..., Masker]) -> Alternati
     if other is None or masker.card.hidden is None:
         return None
     with warnings.catch_warnings(action="ignore"):  # they are about a promise that is not made
-        hidden = calibrated(threshold=masker.card.threshold, loss=other).card.hidden
+        of_other = replace(request, threshold=masker.card.threshold, loss=other)
+        hidden = fulfil(of_other, calibration).card.hidden
     return None if hidden is None else Alternative(options, what, hidden, masker.card.hidden)
 
 

@@ -16,20 +16,18 @@ from conformask.cli.options import (
     DEFAULT_DEVICES,
     IMAGES,
     SAME_LOSS,
+    TRAINED,
     AboutAnyLoss,
     AsJson,
     Devices,
-    HigherMeans,
     Read,
-    ScoreFrom,
-    ScorerName,
+    ScoreOptions,
     Size,
     Split,
     Stride,
     TaskName,
     Threshold,
     TrueImages,
-    scorer_option,
 )
 from conformask.cli.output import bad_usage, show, table
 from conformask.cli.verb import Verb
@@ -64,9 +62,7 @@ def look(
         ),
     ] = names.HALF,
     confidence: Annotated[float, Parameter(help="The promised share of new images.")] = 0.9,
-    scorer: ScorerName = None,
-    score_from: ScoreFrom = None,
-    higher: HigherMeans = "distrusted",
+    score: ScoreOptions = TRAINED,
     about: AboutAnyLoss = SAME_LOSS,
     no_browser: NoBrowser = False,
     port: Port = 8000,
@@ -89,15 +85,14 @@ def look(
     """
     from conformask.extras.make.look import PACKAGED, look as look_at
 
-    start = scorer_option(scorer, score_from, higher) or PACKAGED
-    reading = replace(read, cues=score_from, **about.source)
+    reading = replace(read, cues=score.score_from, **about.source)
     with heard() as said:
         found = look_at(
             {"x": x, "y_hat": y_hat, "y": y},
             out,
             are_groups=_are_groups,
             reading=reading,
-            scorer=start,
+            scorer=score.chosen or PACKAGED,
             loss_of=lambda triplets: about.own or about.chosen(PACKAGED.loss, triplets.values),
             threshold=threshold or names.HALF,
             confidence=confidence,

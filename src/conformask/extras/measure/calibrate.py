@@ -23,9 +23,10 @@ from conformask.extras.measure.interval import (
 from conformask.images.scan import scan
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
-from conformask.masker.guards import check_sample_size, refuse_duplicates, refuse_known
+from conformask.masker.checks import check_sample_size, refuse_duplicates, refuse_known
 from conformask.masker.masker import Masker
-from conformask.masker.resolve import AnyScorer, scorer_for
+from conformask.masker.request import AnyScorer
+from conformask.masker.resolve import scorer_for
 from conformask.masker.terms import domain_of
 from conformask.promises.order import Curves
 from conformask.promises.promise import AnyPromise, Promise, promise as promise_of
@@ -124,7 +125,7 @@ def _score_for(scorer: Masker | AnyScorer, images: Triplets, selection: Triplets
         scorer.admit(images).warn()
         return alone(scorer.scorer, scorer.card.tiles)
     check_scorer(scorer)
-    made, _ = scorer_for(scorer, images, scorer.loss or loss("l1"), None, selection)
+    made = scorer_for(scorer, images, scorer.loss or loss("l1"), selection)
     return alone(made, made.tiles)
 
 

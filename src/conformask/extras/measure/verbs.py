@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from conformask.cli.options import ALIKE, MARGINAL, AsJson, New, NewImages, Promised
+from conformask.cli.options import ALIKE, MARGINAL, AsJson, New, NewImages, Promised, reading_of
 from conformask.cli.output import bad_usage, show, table
 from conformask.cli.verb import Verb
 
@@ -147,13 +147,11 @@ def _of_run(run: Path, data: Path, new: NewImages) -> "tuple[Masker | Scorer, Tr
     """Return the masker or the score of a run, and triplets that are read as its own."""
     from conformask.extras.measure.files import scorer_of
     from conformask.records.record import CALIBRATION
-    from conformask.scores.network_scorer import NetworkScorer
 
     if (run / CALIBRATION).is_file():
         return new.opened(run, data)
     scorer = scorer_of(run)
-    like = scorer.card.reading if isinstance(scorer, NetworkScorer) else None
-    return scorer, new.images(data, like)
+    return scorer, new.images(data, reading_of(scorer))
 
 
 def _packaged(data: Path, new: NewImages, out: Path | None) -> "tuple[Scorer, Triplets]":

@@ -27,7 +27,7 @@ from conformask.images.pictures import (
     titles_for,
 )
 from conformask.masker.arguments import batch_of, own_ranges
-from conformask.masker.guards import has_theorem
+from conformask.masker.checks import has_theorem
 from conformask.masker.masker import Judged, Masker
 from conformask.masks.critical import mask_size, unmasked_loss
 from conformask.records.card import Domain

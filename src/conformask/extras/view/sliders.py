@@ -10,7 +10,7 @@ from torch import Tensor
 from conformask.arrays import Array, Batch, window_index
 from conformask.errors import ConformaskError, InvalidArgumentError
 from conformask.extras.view.viewed_image import ViewedImage
-from conformask.masker.guards import has_theorem
+from conformask.masker.checks import has_theorem
 from conformask.masker.masker import Masker
 from conformask.masker.measure import SHARES, risk_curves
 from conformask.masker.whole import ScoredImage, add_depth, level_of, masks_of

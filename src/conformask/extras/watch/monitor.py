@@ -13,7 +13,7 @@ from conformask.background import DEFAULT_DEVICES, Compute
 from conformask.errors import InvalidArgumentError, expect
 from conformask.images.triplets import Triplets, pixel_ids
 from conformask.masker.admission import ROLES, SCORES, appearance
-from conformask.masker.guards import has_theorem
+from conformask.masker.checks import has_theorem
 from conformask.masker.masker import Masker
 from conformask.masker.validation import (
     LEVEL,
