@@ -16,7 +16,7 @@ SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
     "entries of the first level": 16,  # __main__, for python -m conformask
-    "own imports of a file": 19,  # look, of which its plan makes a request
+    "own imports of a file": 19,  # look
     "getattr and hasattr": 27,
 }
 ENTERED = {
