@@ -24,7 +24,7 @@ from scipy import ndimage, stats
 from skimage.io import imread
 
 import conformask as cm
-from conformask.records.record import Array
+from conformask.arrays import Array, Batch
 
 PAGE = Path(__file__).parent / "results" / "patients.md"
 SLABS, THICKNESS = (20, 34, 48), 12
@@ -194,7 +194,7 @@ def in_many_divisions(masker: cm.Masker, out: Path, study: Study, threshold: flo
             region = triplet.layers.get("region", np.ones((1, *error.shape)))[0] > 0
             beyond = region & (means_around(error, region, study.pixels) > threshold * (1 + 1e-6))
             x, y_hat = (torch.from_numpy(image)[None] for image in (triplet.x, triplet.y_hat))
-            scores = masker.scored(x, y_hat).score.map[0, 0].numpy()
+            scores = masker.scored(Batch((triplet.name,), x, y_hat, None)).score.map[0, 0].numpy()
             lowest = float(scores[beyond].min(initial=np.inf))  # shown is what lies below lambda
             by_group[group] = min(by_group.get(group, np.inf), lowest)
     limits, generator = np.array(list(by_group.values())), np.random.default_rng(0)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from conformask.arrays import Array, Batch, Images, Triplet, Weigh
+from conformask.arrays import NO_LAYERS, Array, Batch, Images, Triplet, Weigh
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, chosen, warn
 from conformask.images.formats import DataRange
 from conformask.images.layers import LAYERS
@@ -30,7 +30,7 @@ def given(
     card: CalibrationCard,
     x: Tensor | Array | Triplet,
     y_hat: Tensor | Array | None,
-    layers: Mapping[str, Tensor | Array | None],
+    layers: Mapping[str, Tensor | Array | None] = NO_LAYERS,
     **facts: Sequence[str] | Sequence[float] | None,
 ) -> Batch:
     """Return what a call is given as a batch, x (N, Cx, *space) and y_hat (N, C, *space) in [0, 1].

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from conformask.arrays import NO_LAYERS, Array, Batch, Images, MaskArray, Masks, Triplet, Weigh
+from conformask.arrays import Array, Batch, Images, MaskArray, Masks, Triplet, Weigh
 from conformask.losses.base import Loss
 from conformask.masker.admission import ADMITTED, Admission, NewImage, NewImages, admitted, by_tiles, compared
 from conformask.masker.arguments import covariates, given, in_batch, inside
@@ -204,8 +204,9 @@ class Masker:
             MismatchError: channels or axes that differ from the calibration images.
             ImageError: values outside the range, NaN or infinity.
         """
-        item = self.given(x, y_hat, layers, weight=weight, category=category)
-        self.admit_scored(item).warn()
+        batch = given(self.card, x, y_hat, layers, weight=weight, category=category)
+        item, admission = self.admit_and_score(batch)
+        admission.warn()
         masks = self.open(item)
         if isinstance(x, Tensor):
             return masks
@@ -233,8 +234,7 @@ class Masker:
             >>> masker.check(new[0].x[0] / 255, new[0].y_hat[0])
             ('x: darker (0.0051 times), beside the nearest of 40',)
         """
-        item = self.given(x, y_hat, layers)
-        admission = self.admit_scored(item)
+        item, admission = self.admit_and_score(given(self.card, x, y_hat, layers))
         of_all, far = (*admission.sizes.values(), *admission.spacings.values()), admission.outliers
         return tuple("; ".join(filter(None, (*of_all, far.get(name)))) for name in item.names)
 
@@ -258,9 +258,11 @@ class Masker:
         """
         return admitted(self.card, self.card.promise, self.by_tiles, images, headers=headers)
 
-    def admit_scored(self, item: Batch, known: NewImage | None = None) -> Admission:
-        """Check scored images, of one shape, and what else is `known` of them than their batch says."""
-        return self.compared(item, self.admit(known or NewImage.of_batch(item)))
+    def admit_and_score(self, batch: Batch) -> tuple[Batch, Admission]:
+        """Admit the images of a batch, score them, and compare them with those of the calibration."""
+        admission = self.admit(NewImage.of_batch(batch))
+        item = self.scored(batch)
+        return item, self.compared(item, admission)
 
     def compared(self, item: Batch, admission: Admission = ADMITTED) -> Admission:
         """Compare scored images with those of the calibration by their looks, once they are admitted."""
@@ -281,25 +283,12 @@ class Masker:
     ) -> Masks:
         """Compute the mask of each image, as __call__ does for tensors; the images must be in [0, 1]."""
         batch = in_batch(x, y_hat, layers, weight=weight, category=category)
-        admission = self.admit(NewImage.of_batch(batch))
-        item = self.scored(batch)
-        self.compared(item, admission).warn()
+        item, admission = self.admit_and_score(batch)
+        admission.warn()
         return self.open(item)
 
-    def given(
-        self,
-        x: Tensor | Array | Triplet,
-        y_hat: Tensor | Array | None,
-        layers: Mapping[str, Tensor | Array | None] = NO_LAYERS,
-        *,
-        weight: Sequence[float] | None = None,
-        category: Sequence[str] | None = None,
-    ) -> Batch:
-        """Check and score what a call is given; the arguments are its own."""
-        return self.scored(given(self.card, x, y_hat, layers, weight=weight, category=category))
-
     def scored(self, batch: Batch) -> Batch:
-        """Check new images and return them with their scores."""
+        """Return images, which must be in [0, 1], with their scores."""
         x, y_hat = inside("x", batch.x).float(), inside("y_hat", batch.y_hat).float()
         batch = replace(batch, x=x, y_hat=y_hat)
         return batch.with_score(score_of_batch(self.scorer, batch))
@@ -315,7 +304,7 @@ class Masker:
             x: as __call__ takes it.
             y_hat: as __call__ takes it.
         """
-        return self.bounds_of(self.given(x, y_hat))
+        return self.bounds_of(self.admit_and_score(given(self.card, x, y_hat))[0])
 
     def bounds_of(self, item: Batch) -> Float[np.ndarray, "n"] | None:
         """Return the bounds of scored images; see `error_bounds`."""

@@ -251,7 +251,7 @@ class WholeImage:
         clipped = max(raster.clipped(grid(raster.size)) for raster in rasters)
         batch = replace(self.facts(self._pixels(places)), clipped=(clipped,))
         middle = batch.with_score(Score(torch.from_numpy(score[window_index(places)])))
-        return self.masker.admit_scored(middle, NewImage.of_opened(self.image))
+        return self.masker.compared(middle, self.masker.admit(NewImage.of_opened(self.image)))
 
     def _middle(self) -> Places:
         """Return a window in the middle of the image, at borders of pixels of x, or all of a small one."""

@@ -17,6 +17,7 @@ import conformask as cm
 from conformask.errors import MismatchError
 from conformask.extras.view.sliders import SliderSetting, bound_text, recalibrated_at
 from conformask.images.read import read_image
+from conformask.masker.arguments import given
 from conformask.records.numbers import rounded_share
 from conformask.records.reading import Geometry
 from object_worlds import SCORER, objects, triplets
@@ -156,8 +157,8 @@ def test_the_slider_says_how_far_the_promise_can_be_relied_on(widget, masked, pl
     home = widget.threshold.value
     assert "✓ As calibrated" in widget.promise.value
     assert calibrated.sentence in widget.promise.value
-    scored = planes.masker.given(x, y_hat)
-    assert bound_text(planes.masker, scored) in widget.about_image.value
+    item, _ = planes.masker.admit_and_score(given(planes.masker.card, x, y_hat))
+    assert bound_text(planes.masker, item) in widget.about_image.value
     for place in (home // 2, home + (1000 - home) // 2):
         widget.threshold.value = place
         threshold = widget._scores.threshold(place)

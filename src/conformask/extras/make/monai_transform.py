@@ -10,6 +10,7 @@ from monai.transforms import MapTransform
 from conformask.arrays import Images
 from conformask.extras.make.monai import reorder_axes
 from conformask.extras.make.predictors import required
+from conformask.masker.arguments import given
 from conformask.masker.masker import Masker
 from conformask.records.reading import Geometry
 
@@ -56,9 +57,10 @@ class ConformalMaskd(MapTransform):  # type: ignore[misc]
         """
         x, y_hat, *others = (data[key] for key in self.keys)
         layers = dict(zip(self.masker.scorer.layers, map(self._batch, others), strict=False))
-        item = self.masker.given(self._batch(x), self._batch(y_hat), layers)
-        item = replace(item, geometry=(self._geometry(y_hat),))
-        self.masker.admit_scored(item).warn()
+        batch = given(self.masker.card, self._batch(x), self._batch(y_hat), layers)
+        batch = replace(batch, geometry=(self._geometry(y_hat),))
+        item, admission = self.masker.admit_and_score(batch)
+        admission.warn()
         mask = self.masker.open(item)
         meta_mask = MetaTensor(reorder_axes(mask, self.reversed_axes)[0].to(y_hat.device))
         return {

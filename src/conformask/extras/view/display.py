@@ -26,7 +26,7 @@ from conformask.images.pictures import (
     shrunk_overlay,
     titles_for,
 )
-from conformask.masker.arguments import batch_of, own_ranges
+from conformask.masker.arguments import batch_of, given, own_ranges
 from conformask.masker.checks import has_theorem
 from conformask.masker.masker import Judged, Masker
 from conformask.masks.critical import mask_size, unmasked_loss
@@ -82,20 +82,21 @@ def show(
         1
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
-    item = masker.given(x, y_hat, layers, weight=weight, category=category)
+    batch = given(masker.card, x, y_hat, layers, weight=weight, category=category)
     reference = x.reference if isinstance(x, Triplet) else CLEAN
     if not isinstance(x, Triplet):
         if y is not None and isinstance(y, Tensor) != isinstance(x, Tensor):
             raise InvalidArgumentError("x, y_hat and y must all be tensors or all be arrays")
         assert y_hat is not None  # or it was refused above
         ranges = own_ranges(masker.card, x, y_hat)
-        item = replace(item, y=None if y is None else batch_of(masker.card, "y", y, ranges))
-    if item.y is not None and item.y.shape != item.y_hat.shape:
+        batch = replace(batch, y=None if y is None else batch_of(masker.card, "y", y, ranges))
+    if batch.y is not None and batch.y.shape != batch.y_hat.shape:
         raise InvalidArgumentError(
-            f"y has shape {tuple(item.y.shape)}, but y_hat has {tuple(item.y_hat.shape)} (N, C, H, W): "
+            f"y has shape {tuple(batch.y.shape)}, but y_hat has {tuple(batch.y_hat.shape)} (N, C, H, W): "
             "they must be the same"
         )
-    masker.admit_scored(item).warn()
+    item, admission = masker.admit_and_score(batch)
+    admission.warn()
     truth, shown_maps = (
         [None] * len(item) if images is None else images for images in (item.y, item.layers.get("cues"))
     )

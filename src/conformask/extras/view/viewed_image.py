@@ -315,13 +315,13 @@ class ViewedImage(ScoredImage):
 def open_image(masker: Masker, image: CollectionImage, report: Tell) -> ViewedImage:
     """Score an image as `conformask mask` would: large ones by tiles, `report` is called for each."""
     triplets, index = image.triplets, image.index
-    masker.admit(image.known)
+    admission = masker.admit(image.known)
     one = triplets.select([index])
     x, y_hat = (triplets.raster(index, role).header.values for role in ("x", "y_hat"))
     if FLOAT32 * (x + y_hat * (2 if one.has_truth else 1)) > MOST_DECODED:
         return _open_in_files(masker, one.opened(0), report)
     item = scored_in_memory(masker, one, report)
-    return _open_in_memory(masker, item, masker.admit_scored(item, image.known), one.reference)
+    return _open_in_memory(masker, item, masker.compared(item, admission), one.reference)
 
 
 def _open_in_memory(masker: Masker, item: Batch, admission: Admission, reference: Reference) -> ViewedImage:

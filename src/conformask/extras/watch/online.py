@@ -138,8 +138,8 @@ class OnlineMasker:
         batch = given(self.masker.card, x, y_hat, layers)
         images = {"x": batch.x, "y_hat": batch.y_hat, **batch.layers}
         arrays = {role: image[0].numpy() for role, image in images.items()}
-        item = self._scored(name, arrays, None)
-        self.masker.admit_scored(item).warn()
+        item, admission = self.masker.admit_and_score(self._batch(name, arrays, None))
+        admission.warn()
         mask = self.masker.open(item, np.array([self.lam]))[0].cpu().numpy()
         ranges = own_ranges(self.masker.card, x, y_hat)
         self.waiting[name] = {**arrays, "lam": np.array(self.lam), "ranges": np.array(ranges)}
@@ -165,7 +165,8 @@ class OnlineMasker:
                 f"y of {name!r} has shape {truth.shape}, but y_hat has {arrays['y_hat'].shape} (C, *space); "
                 "they must be the same"
             )
-        item, masker = self._scored(name, arrays, torch.from_numpy(truth)[None]), self.masker
+        masker = self.masker
+        item = masker.scored(self._batch(name, arrays, torch.from_numpy(truth)[None]))
         if region is not None:
             axes = masker.card.read.axes
             array = region_of_array(region, truth.shape[1:], f"region of {name!r}", axes)
@@ -178,10 +179,11 @@ class OnlineMasker:
         del self.waiting[name]
         return within
 
-    def _scored(self, name: str, arrays: Mapping[str, Array], y: Tensor | None) -> Batch:
+    @staticmethod
+    def _batch(name: str, arrays: Mapping[str, Array], y: Tensor | None) -> Batch:
         images = {role: torch.from_numpy(array)[None] for role, array in arrays.items() if array.ndim > 2}
         x, y_hat = images.pop("x"), images.pop("y_hat")
-        return self.masker.scored(Batch((name,), x, y_hat, y, images))
+        return Batch((name,), x, y_hat, y, images)
 
     def save(self, folder: str | Path) -> None:
         """Write online.json and, with the waiting images, waiting-*.npz; the masker is saved separately.
