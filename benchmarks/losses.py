@@ -57,9 +57,9 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 def measured(used: Loss, item: Batch, read: float) -> dict[str, object]:
-    chosen = family(used.family or "water_filling")
+    chosen = family(used.traits.family or "water_filling")
     threshold = float(unmasked_loss(used, item).median()) / 2
-    grid = np.array([0.0, np.inf]) if used.monotone else lambda_grid(chosen, used, [item])
+    grid = np.array([0.0, np.inf]) if used.traits.monotone else lambda_grid(chosen, used, [item])
     taken = seconds(lambda: critical_lambdas(item, chosen, used, grid, threshold))
     return {
         "loss": used.name,

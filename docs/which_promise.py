@@ -158,7 +158,7 @@ class Choice:
     def n_units(self) -> int:
         """The smallest number of units that suffices, as `conformask plan` says."""
         promise, loss = self.promise, VALUES[self.loss]
-        own, bound = promise.own_bounds and loss.own_bounds, loss.upper_bound
+        own, bound = promise.own_bounds and loss.traits.own_bounds, loss.traits.upper_bound
         procedure = promise.procedure
         while isinstance(procedure, (Mondrian, PerGroup)):  # which takes as many units as the theorem in it
             procedure = procedure.inner

@@ -13,6 +13,7 @@ import argparse
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -23,6 +24,7 @@ from skimage.io import imread
 from skimage.transform import rescale, resize
 
 import conformask as cm
+from conformask.records.loss import Traits
 from conformask.records.record import Array
 
 RESULTS = Path(__file__).parent / "results" / "local"
@@ -109,7 +111,10 @@ TASKS: dict[str, Callable[[Path], Iterator[Pair]]] = {
 class WithoutSmoothing(cm.Local):
     """The same loss, with masks of the score itself."""
 
-    score_window = None
+    @property
+    def traits(self) -> Traits:
+        """The traits of the loss, without a window for scores."""
+        return replace(super().traits, score_window=None)
 
 
 def parts_of(pairs: list[Pair]) -> tuple[cm.Triplets, cm.Triplets, cm.Triplets]:

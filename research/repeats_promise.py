@@ -179,7 +179,7 @@ def measured(kind: str, side: int | None, images: list[Planes]) -> dict[str, Any
         critical[way] = np.array(
             [
                 np.concatenate([critical_lambdas(item, masks, loss, grid, t) for item in items])
-                if loss.monotone
+                if loss.traits.monotone
                 else first_crossing(grid, found["distance"], t)
                 for t in thresholds
             ]

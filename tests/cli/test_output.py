@@ -464,5 +464,5 @@ def test_distances_are_listed_with_what_bounds_them():
     assert set(names.DISTANCES) == {*DISTANCES, *MAPS}
     for name, known in names.DISTANCES.items():
         made = loss(name)
-        assert (made.upper_bound, made.own_bounds) == (known.upper_bound, name in ("l1", "l2"))
+        assert (made.traits.upper_bound, made.traits.own_bounds) == (known.upper_bound, name in ("l1", "l2"))
         assert (made.error_map is not None) == known.is_map

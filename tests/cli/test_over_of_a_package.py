@@ -11,6 +11,7 @@ import pytest
 import conformask as cm
 from conformask.errors import ConformaskError
 from conformask.losses import loss_over
+from conformask.losses.base import code_of
 from conformask.records.loss import LOSSES
 from installed import install
 from synthetic_triplets import arrays
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 
 from conformask.losses.base import MapLoss, NumberOption
 from conformask.losses.of_images import LargestShown
+from conformask.records.loss import Traits
 
 
 @dataclass(frozen=True, init=False)
@@ -31,7 +33,7 @@ class Largest(MapLoss):
     over = "largest"
     aggregate = "its largest value at a shown pixel"
     options = {"factor": NumberOption("the factor", "2")}
-    monotone = True
+    common = Traits(monotone=True)
 
     def __init__(self, loss, factor: float, *, regional=False):
         super().__init__(loss, regional=regional, factor=factor)
@@ -94,8 +96,8 @@ def test_it_is_known_in_python(package, found_in):
     used = loss_over("l1", "largest", {"factor": 3.0})
     assert used.name == used.label == "largest(l1)"
     assert used.texts.event == "the loss largest(l1){where} is at most {threshold}"
-    assert used.code is not None
-    assert cm.Mean("l1").code is None
+    assert code_of(used) is not None
+    assert code_of(cm.Mean("l1")) is None
 
 
 def test_what_is_no_loss_is_refused(tmp_path, found_in):

@@ -102,8 +102,8 @@ def test_the_numbers_are_those_of_plan(choices):
         if (choice.named, choice.confidence, choice.delta) in TAKE_LONG:
             continue
         promise, loss = choice.promise, VALUES[choice.loss]
-        own = promise.own_bounds and loss.own_bounds
-        planned = plan(promise, choice.threshold, None if own else loss.upper_bound, n=1)
+        own = promise.own_bounds and loss.traits.own_bounds
+        planned = plan(promise, choice.threshold, None if own else loss.traits.upper_bound, n=1)
         assert choice.needed == f"{planned.n_calibration} {planned.unit}", choice
 
 

@@ -358,7 +358,7 @@ def scored():
 @pytest.mark.parametrize("distance", ["l1", "l2", "l1.5"])
 def test_what_calibration_measures(scored, family, distance):
     used = loss(distance)
-    masks = family_by_name(family, used.exponent)
+    masks = family_by_name(family, used.traits.exponent)
     volume, flat = (measures(item, masks, used, GRID, 0.05, bounded=True) for item in scored)
     for name in volume:
         np.testing.assert_array_equal(volume[name], flat[name])

@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter, uniform_filter
 from conformask.arrays import Batch, Score
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses import loss, loss_over, stored_loss
+from conformask.losses.base import code_of
 from conformask.losses.distances import CustomErrorMap, Lp
 from conformask.losses.masked_distance import CustomLoss
 from conformask.losses.means import FalseOmissionRate, Mean, MeanShown, MissRate
@@ -71,7 +72,7 @@ def by_formula(used, m, e, r):
         k = used.window
         means = uniform_filter(r * m * e, k)[k // 2 : -(k // 2), k // 2 : -(k // 2)]
         return float(means.max())
-    return float((r * m ** (used.exponent or 1) * e).sum() / r.sum())
+    return float((r * m ** (used.traits.exponent or 1) * e).sum() / r.sum())
 
 
 def local_by_formula(e, r, k):
@@ -97,12 +98,12 @@ def test_each_is_its_formula(used, regional):
 @pytest.mark.parametrize("used", ALL, ids=name_of)
 def test_the_closed_mask_loses_nothing_and_the_bound_is_one(used):
     assert (under(used, torch.zeros_like(MASK)) == 0).all()
-    if used.upper_bound is not None:
+    if used.traits.upper_bound is not None:
         far = used.on(torch.zeros_like(Y), torch.ones_like(Y), None, 1).of(torch.ones_like(MASK))
-        assert (far <= used.upper_bound * (1 + 1e-6)).all()
+        assert (far <= used.traits.upper_bound * (1 + 1e-6)).all()
 
 
-@pytest.mark.parametrize("used", [used for used in SUMS_OF_ERRORS if used.monotone], ids=name_of)
+@pytest.mark.parametrize("used", [used for used in SUMS_OF_ERRORS if used.traits.monotone], ids=name_of)
 def test_monotone_ones_never_fall_as_the_mask_opens(used):
     masks = [MASK * share for share in (0.1, 0.5, 0.9, 1.0)] + [MASK.pow(0.3), torch.ones_like(MASK)]
     values = np.array([under(used, mask) for mask in masks])
@@ -114,7 +115,7 @@ def test_relative_ones_fall_where_right_pixels_open(over):
     used = loss_over("l1", over, {"tolerance": 0.1 if over == "wrong" else None})
     error = (Y - Y_HAT).abs().mean(dim=1, keepdim=True)
     worst = (error >= error.amax(dim=(2, 3), keepdim=True)).float()
-    assert not used.monotone
+    assert not used.traits.monotone
     assert (under(used, torch.ones_like(MASK)) < under(used, worst)).all()
 
 
@@ -194,9 +195,10 @@ def test_names_and_labels():
 
 
 def test_what_the_paper_knows():
-    assert loss("l2").paper_distance == Lp(2.0)
-    assert loss("ssim").paper_distance == Ssim()
-    assert all(used.paper_distance is None for used in [*ALL[4:], ALL[2], loss("l1").in_regions(True)])
+    assert loss("l2").part == Lp(2.0)
+    assert loss("ssim").part == Ssim()
+    assert all(loss(name).traits.masks_images for name in ("l2", "ssim"))
+    assert not any(used.traits.masks_images for used in [*ALL[4:], ALL[2], loss("l1").in_regions(True)])
 
 
 @pytest.mark.parametrize(
@@ -301,7 +303,7 @@ def shown_edges(mask, y, y_hat, region):
 
 def test_ones_own():
     used = MeanShown(CustomErrorMap(squared, upper_bound=1.0))
-    assert (used.name, used.upper_bound) == ("trusted(squared)", 1.0)
+    assert (used.name, used.traits.upper_bound) == ("trusted(squared)", 1.0)
     own = CustomLoss(shown_edges, monotone=True)
     assert loss(own) is own
     np.testing.assert_allclose(under(own, MASK), (MASK * (Y - Y_HAT).abs()).amax(dim=(1, 2, 3)), rtol=1e-6)
@@ -409,8 +411,8 @@ def test_stored():
         stored_loss(loss("l1.5"), "l1")
     with pytest.raises(MismatchError, match="the code of distance 'squared' has changed"):
         stored_loss(terms, CustomErrorMap(squared), "0123")
-    assert stored_loss(terms, CustomErrorMap(squared)).code is not None
-    assert MaskedWindow("l1", 9).code is None
+    assert code_of(stored_loss(terms, CustomErrorMap(squared))) is not None
+    assert code_of(MaskedWindow("l1", 9)) is None
 
 
 def test_names_of_ours_are_taken():

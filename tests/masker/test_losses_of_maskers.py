@@ -617,7 +617,7 @@ IN_REGIONS = {
 @pytest.mark.parametrize("text", CASES)
 def test_the_measured_loss_is_that_of_the_formula(text, regional, grey):
     loss, formula = CASES[text]
-    if grey and (loss.family or {}).get("bounds") == "largest":
+    if grey and (loss.traits.family or {}).get("bounds") == "largest":
         pytest.skip("there are no grey masks for this loss, as another test asserts")
     for word, texts in IN_REGIONS.items():
         text = text.replace(word, texts[regional])

@@ -995,7 +995,7 @@ def coverage(wanted, threshold, family, cheat, draws=300, n=20):
     """
     used = loss_by_name(wanted)
     tested = 8
-    scorer = SCORER if used.exponent is not None else replace(SCORER, selection=coarse(used, family))
+    scorer = SCORER if used.traits.exponent is not None else replace(SCORER, selection=coarse(used, family))
     met = []
     for draw in simulated(draws):
         x, y_hat, y = arrays(n + tested, 1000 + draw)

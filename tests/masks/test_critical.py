@@ -223,7 +223,7 @@ def test_the_batch_size_does_not_matter(wanted):
     np.testing.assert_allclose(whole["distance"], parts["distance"], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(whole["size"], parts["size"], atol=1e-7)
     np.testing.assert_allclose(whole["features"], parts["features"], rtol=1e-6)
-    if used.monotone:
+    if used.traits.monotone:
         np.testing.assert_allclose(whole["critical_lambda"], parts["critical_lambda"], rtol=1e-5)
         assert len(np.unique(whole["critical_lambda"])) >= 3
 

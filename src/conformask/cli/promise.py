@@ -273,9 +273,9 @@ def plan(
         bad_usage(f"--n {n}: give at least 1 calibration image")
     promise = promise_of(promised)
     bounded = chosen(names.BOUNDED, loss, "bounded distance")
-    about = planned_loss(loss, is_share=OVER[over or "image"].is_share)
-    own = promise.own_bounds and about.own_bounds and over in (None, "image")
-    bound = 1.0 if about.is_share else bounded.upper_bound
+    about = planned_loss(loss, is_share=OVER[over or "image"].common.is_share)
+    own = promise.own_bounds and about.traits.own_bounds and over in (None, "image")
+    bound = 1.0 if about.traits.is_share else bounded.upper_bound
     level = None if threshold is None else threshold_of(threshold_in_loss(threshold, about, None), None)
     planned = plan_for(promise, level, None if own else bound, n)
     levels = {"confidence": promise.confidence, "delta": promise.delta}

@@ -96,7 +96,7 @@ def mask(
         shift and f"{shift} conformask monitor {run} {data} describes the change.",
         outliers_text(written.outliers, n) if written.outliers else None,
         clipped and f"warning: {clipped}",
-        None if written.bound is None else common_bound_text(written.bound, masker.loss.upper_bound),
+        None if written.bound is None else common_bound_text(written.bound, masker.loss.traits.upper_bound),
     ]
     show(
         {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
-from conformask.losses.base import CHOICES, Loss, MapLoss
+from conformask.losses.base import CHOICES, Loss, MapLoss, code_of
 from conformask.losses.masked_distance import MaskedDistance
 from conformask.losses.means import FalseOmissionRate, Mean
 from conformask.records.loss import LOSSES, OwnLoss, StatedLoss, is_built_in
@@ -109,7 +109,7 @@ def stored_loss(stored: StatedLoss, given: AnyLoss | None = None, code: str | No
         used = replace(stored, loss=used.loss)
     if not used.is_same(stored):
         raise MismatchError(f"this was made for {stored.name!r}, not {used.name!r}")
-    if code is not None and used.code != code:
+    if code is not None and code_of(used) != code:
         raise MismatchError(
             f"the code of distance {stored.of!r} has changed since this was made: pass the original "
             "code, or train or calibrate again"

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.extensions import LOSSES, PACKAGE, Extensions
-from conformask.records.loss import LP, OwnLoss, StatedLoss, Texts
+from conformask.records.loss import LP, OwnLoss, StatedLoss, Texts, Traits
 from conformask.records.names import DISTANCES
 from conformask.records.numbers import DIGITS, THE_RANGE, Values, rounded_up, written
 from conformask.records.reading import Geometry, PhysicalWindow, Reference
-from conformask.records.record import Array, Json
+from conformask.records.record import Array
 from conformask.records.selection import tolerance_of
 
 if TYPE_CHECKING:
@@ -55,24 +55,6 @@ class OwnOption:
 class Loss(StatedLoss):
     """The quantity a promise is about: one number per image and mask, 0 for the closed mask."""
 
-    monotone: bool = False
-    """True if the loss is never larger under a smaller mask: critical lambdas then need no grid."""
-    upper_bound: float | None = None
-    """The largest value on images in [0, 1], if there is one."""
-    relative: bool = False
-    """True if the loss is divided by what the mask shows: few pixels decide where little is shown."""
-    convex: bool = False
-    """True if the loss is convex in the errors, so that noise of y makes that of lp larger on average."""
-    suits_mask_network: bool = True
-    """True if the paper's mask network can be trained with the loss: it is a mean over the image."""
-    score_window: int | tuple[int, ...] | None = None
-    """The side of the window that scores are averaged over for this loss; None if they are not."""
-    exponent: float | None = None
-    """The exponent p, where the loss is mean(mask^p * error) and the exact kernels apply."""
-    own_bounds: bool = False
-    """True if y_hat alone determines the largest loss of an image under a mask."""
-    family: ClassVar[Mapping[str, Json] | None] = {"name": "binary", "bounds": "total"}
-    """Settings of the family of masks for the loss; None for the scorer's own family of grey masks."""
     takes_regions: ClassVar[bool] = True
     """True if the loss can be about the region of each image alone."""
     aggregate: ClassVar[str] = ""
@@ -86,28 +68,6 @@ class Loss(StatedLoss):
     def layers(self) -> tuple[str, ...]:
         """The layers of an image that the loss needs."""
         return ("region",) if self.regional else ()
-
-    @property
-    def code(self) -> str | None:
-        """A hash of a user's own distance, map or loss; None for built-in ones, which have names."""
-        from conformask.records.fingerprints import fingerprint_of
-
-        function = getattr(self.part, "function", self.part)
-        own = [each for each in (self, function) if type(each).__module__.split(".")[0] != PACKAGE]
-        return fingerprint_of(own[0]) if own else None
-
-    @property
-    def paper_distance(self) -> "Distance | None":
-        """The distance d if the loss is the paper's d(m*y, m*y_hat), else None."""
-        from conformask.arrays import Distance
-
-        part = self.part
-        return part if self.of_masked_images and not self.regional and isinstance(part, Distance) else None
-
-    @property
-    def exponent_by_blocks(self) -> float | None:
-        """The exponent p if the loss can be summed over the blocks of a whole image; else None."""
-        return None if self.paper_distance is None else self.paper_distance.exponent
 
     @abstractmethod
     def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "LossOfImages":
@@ -202,25 +162,6 @@ class Loss(StatedLoss):
         """The distance or error map that the loss is made of, or the loss itself."""
         return self.error_map or self
 
-    @property
-    def target_power(self) -> float:
-        """The power to which a score network raises what it learns."""
-        return self.power or 1.0
-
-    @property
-    def of_differences(self) -> bool:
-        """True if a score network may learn how y lies around y_hat: its errors are |y - y_hat|^p, p >= 1."""
-        return False
-
-    def target(self, y: "Images", y_hat: "Images", channels: int) -> "Images":
-        """Return the errors that a score network learns, for losses with an error map."""
-        from conformask.losses.distances import Lp
-        from conformask.losses.of_images import errors_for
-
-        errors = Lp(1.0) if self.target_power > 1 else self.error_map
-        assert errors is not None
-        return errors_for(errors, y, y_hat, channels)
-
     def measures(self, mask: "Images", batch: "Batch") -> dict[str, Array]:
         """Return what an evaluation measures of each image beside the loss, by column."""
         return {}
@@ -229,9 +170,14 @@ class Loss(StatedLoss):
         """Return fields of an evaluation, from what `measures` returned for all images."""
         return {}
 
-    def furthest(self, y_hat: "Images") -> "Images | None":
-        """Return the largest error of each pixel that any truth could give, where `own_bounds`."""
-        return None
+
+def code_of(loss: Loss) -> str | None:
+    """Return a hash of a user's own distance, map or loss; None for built-in ones, which have names."""
+    from conformask.records.fingerprints import fingerprint_of
+
+    function = getattr(loss.part, "function", loss.part)
+    own = [each for each in (loss, function) if type(each).__module__.split(".")[0] != PACKAGE]
+    return fingerprint_of(own[0]) if own else None
 
 
 class RatioMap(ABC):
@@ -299,7 +245,6 @@ class MapLoss(Loss):
 
     loss: AnyMap
     regional: bool
-    suits_mask_network = False
 
     def __init__(self, loss: AnyMap, *, regional: bool = False, **numbers: Any) -> None:
         for name, value in {"loss": stated_map(loss), "regional": regional, **numbers}.items():
@@ -358,20 +303,25 @@ class MapLoss(Loss):
         return super().error_of(share) if self.ratio is None else self.ratio.error_of(share)
 
     @property
-    def upper_bound(self) -> float | None:  # type: ignore[override]  # others set it
-        """The largest value of the error map, if it has one."""
-        return self.error_map.upper_bound
+    def traits(self) -> Traits:
+        """The traits of the loss: those of its class, and of its error map."""
+        bound = 1.0 if self.common.is_share else self._upper_bound
+        return replace(self.common, power=self.power, upper_bound=bound)
+
+    @property
+    def _upper_bound(self) -> float | None:
+        """The largest value of the error map, if it is known to have one."""
+        if isinstance(self.loss, OwnLoss):
+            return None
+        if not isinstance(self.loss, str):
+            return self.loss.upper_bound
+        return DISTANCES["l1" if self.power else self.loss].upper_bound
 
     @property
     def power(self) -> float | None:
         """The exponent p where the error of a pixel is |y - y_hat|^p; None for other error maps."""
         power = LP.fullmatch(self.of)
         return None if power is None else float(power[1])
-
-    @property
-    def of_differences(self) -> bool:
-        """True for lp, p >= 1, unless the noise of y is subtracted from its errors."""
-        return (self.power or 0.0) >= 1 and not self.subtracts_noise
 
     name_text: ClassVar[str] = "{over}({of})"
 
@@ -404,7 +354,7 @@ class MapLoss(Loss):
     def mean_text(self, mean: float, values: Values | None) -> str:
         """Return a mean over images in words, as its limit is in the sentence."""
         limit = self.limit(mean, values)
-        return limit if self.is_share else self.raised(limit)
+        return limit if self.common.is_share else self.raised(limit)
 
     def error_text(self, error: float, values: Values | None, digits: int = DIGITS) -> str:
         """Return an error of pixels in words, in percent of the range where it is one of the images."""

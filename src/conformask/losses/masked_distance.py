@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 from conformask.errors import InvalidArgumentError
 from conformask.losses.base import Loss
-from conformask.records.loss import StatedLoss, Texts
+from conformask.records.loss import StatedLoss, Texts, Traits
 from conformask.records.names import DISTANCES
 from conformask.records.numbers import Values, rounded_up, written
-from conformask.records.record import Json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +30,7 @@ MINUS = "1 − "
 """Beginning of the labels of distances that are 1 minus a similarity."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class CustomLoss(Loss):
     """Wraps a callable (mask, y, y_hat, region) -> (N,) that is 0 for the closed mask.
 
@@ -47,13 +46,29 @@ class CustomLoss(Loss):
     """
 
     function: Function
-    monotone: bool = False
-    upper_bound: float | None = None
-    regional: bool = False
+    declared: Traits
+    """What the user has declared of the callable."""
+    regional: bool
+
+    def __init__(
+        self,
+        function: Function,
+        monotone: bool = False,
+        upper_bound: float | None = None,
+        regional: bool = False,
+    ) -> None:
+        declared = Traits(monotone=monotone, upper_bound=upper_bound, suits_mask_network=True)
+        for name, value in {"function": function, "declared": declared, "regional": regional}.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def traits(self) -> Traits:
+        """The traits of the loss, which the user has declared."""
+        return replace(self.declared, masks_images=True)
 
     def in_regions(self, regions: bool) -> "Loss":
         """Return the loss over the region of each image, or over whole images."""
-        return replace(self, regional=regions)
+        return CustomLoss(self.function, self.declared.monotone, self.declared.upper_bound, regions)
 
     @property
     def of(self) -> str:
@@ -61,11 +76,6 @@ class CustomLoss(Loss):
         from conformask.records.fingerprints import name_of
 
         return name_of(self.function)
-
-    @property
-    def numbers(self) -> dict[str, Json]:
-        """The numbers that its record has: the code says the others."""
-        return {"regional": self.regional}
 
     def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "OfCallable":
         """Return the loss on these images, for masks with this many channels."""
@@ -80,7 +90,7 @@ class CustomLoss(Loss):
 
         with full_precision(mask):
             value = self.function(mask, y, y_hat, region)
-        return one_per_image(value, len(mask), f"loss {self.name!r}", self.upper_bound)
+        return one_per_image(value, len(mask), f"loss {self.name!r}", self.declared.upper_bound)
 
 
 @dataclass(frozen=True, init=False)
@@ -97,7 +107,7 @@ class MaskedDistance(Loss):
     """
 
     loss: AnyDistance
-    family = None
+    common = Traits(suits_mask_network=True, family=None)
     takes_regions = False
 
     def __init__(self, loss: AnyDistance) -> None:
@@ -136,14 +146,17 @@ class MaskedDistance(Loss):
         return self
 
     @property
-    def monotone(self) -> bool:  # type: ignore[override]  # others set it
-        """True if the distance is monotone."""
-        return self.part.monotone
-
-    @property
-    def upper_bound(self) -> float | None:  # type: ignore[override]  # others set it
-        """The largest value of the distance, if it has one."""
-        return self.part.upper_bound
+    def traits(self) -> Traits:
+        """The traits of the loss: the distance may be monotone, and have a largest value."""
+        if isinstance(self.loss, str):
+            return replace(super().traits, upper_bound=DISTANCES[self.loss].upper_bound)
+        own = self.part
+        return replace(
+            super().traits,
+            monotone=own.monotone,
+            upper_bound=own.upper_bound,
+            block_exponent=own.exponent,
+        )
 
     def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "OfCallable":
         """Return the loss on these images; regions are ignored."""

@@ -1,17 +1,21 @@
 """Means and shares over pixels: the paper's mean error, that of what is shown, and shares of wrong pixels."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from conformask.losses.base import TOLERANCE, AnyMap, MapLoss, NumberOption, checked_tolerance
-from conformask.records.loss import Texts
+from conformask.records.loss import OwnLoss, Texts, Traits
 from conformask.records.names import DISTANCES
 from conformask.records.record import Json
 
 if TYPE_CHECKING:
     from conformask.arrays import Images
     from conformask.losses.of_images import Sums
+
+
+BY_MEAN: Mapping[str, Json] = {"name": "binary", "bounds": "mean"}
+"""Settings of the family of masks for a loss that is divided by what the mask shows."""
 
 
 @dataclass(frozen=True, init=False)
@@ -30,9 +34,7 @@ class Mean(MapLoss):
 
     over = "image"
     aggregate = "its mean over the image"
-    monotone = True
-    suits_mask_network = True
-    convex = True
+    common = Traits(monotone=True, suits_mask_network=True, convex=True)
     name_text = "{of}"
     texts = Texts(
         "{label}",
@@ -42,14 +44,17 @@ class Mean(MapLoss):
     )
 
     @property
-    def of_masked_images(self) -> bool:
-        """True for lp of whole images: that is the paper's distance between the masked images."""
-        return self.power is not None and not self.regional
-
-    @property
-    def exponent(self) -> float:  # type: ignore[override]  # others set it
-        """The exponent p of the mask."""
-        return self.error_map.exponent
+    def traits(self) -> Traits:
+        """The traits of the loss; lp of whole images is the paper's distance between the masked images."""
+        is_distance = self.power is not None and not self.regional
+        exponent = self.power or (1.0 if isinstance(self.loss, str | OwnLoss) else self.loss.exponent)
+        return replace(
+            super().traits,
+            masks_images=is_distance,
+            own_bounds=is_distance,
+            exponent=exponent,
+            block_exponent=self.power if is_distance else None,
+        )
 
     @property
     def averaged_over(self) -> str:  # type: ignore[override]  # others set it
@@ -60,18 +65,7 @@ class Mean(MapLoss):
         """Return the loss for masks with the channels of these errors."""
         from conformask.losses.of_images import Sums, weighted
 
-        return Sums(weighted(errors, region), self.exponent)
-
-    def furthest(self, y_hat: "Images") -> "Images | None":
-        """Return the largest error of each pixel that any truth in [0, 1] could give, for lp."""
-        from conformask.losses.distances import Lp
-
-        return None if self.power is None else Lp(self.power).furthest(y_hat)
-
-    @property
-    def own_bounds(self) -> bool:  # type: ignore[override]  # others set it
-        """True if y_hat alone bounds the loss: for lp, unless it depends on a region."""
-        return self.of_masked_images
+        return Sums(weighted(errors, region), self.traits.exponent or 1.0)
 
 
 @dataclass(frozen=True, init=False)
@@ -88,7 +82,7 @@ class MeanShown(MapLoss):
     """
 
     over = "trusted"
-    convex = True
+    common = Traits(relative=True, convex=True, family=BY_MEAN)
     aggregate = "its mean over the shown pixels"
     texts = Texts(
         "mean {label} of what is shown",
@@ -96,8 +90,6 @@ class MeanShown(MapLoss):
         "the pixels shown{where}{by_mask} are off by at most {threshold}{off}{average}",
         "the mean {error} of the pixels shown{where}{by_mask}{against} {nothing} is at most {limit}",
     )
-    relative = True
-    family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "mean"}
 
     @property
     def averaged_over(self) -> str:  # type: ignore[override]  # others set it
@@ -117,8 +109,7 @@ class WrongPixelLoss(MapLoss):
     """A share of pixels, by which of them are wrong: their error is above the tolerance."""
 
     tolerance: float
-    upper_bound = 1.0
-    is_share = True
+    common = Traits(is_share=True)
     name_text = "{over}({of} > {tolerance})"
     options: ClassVar[Mapping[str, NumberOption]] = {"tolerance": TOLERANCE}
 
@@ -152,6 +143,12 @@ class MissRate(WrongPixelLoss):
     """
 
     over = "missed"
+    common = Traits(
+        is_share=True,
+        monotone=True,
+        exponent=1.0,
+        family={"name": "binary", "bounds": "total", "kappa": 1.0},
+    )
     aggregate = "the share of the wrong pixels that is shown"
     digits = 6  # a larger tolerance would not be a weaker promise, so that it must not be rounded up
     texts = Texts(
@@ -160,11 +157,11 @@ class MissRate(WrongPixelLoss):
         "at most {threshold} of the pixels{where} that are {wrong}{by_mask} are shown",
         "of the pixels{where} that are {wrong}, the share{by_mask} that is shown is at most {threshold}",
     )
-    monotone = True
-    family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "total", "kappa": 1.0}
-    exponent = 1.0
-    target_power = 1.0
-    of_differences = False
+
+    @property
+    def traits(self) -> Traits:
+        """The traits of the loss: a network learns the probability that a pixel is wrong."""
+        return replace(super().traits, wrong_above=self.tolerance)
 
     def of_errors(self, errors: "Images", region: "Images | None") -> "Sums":
         """Return the loss for masks with the channels of these errors."""
@@ -172,10 +169,6 @@ class MissRate(WrongPixelLoss):
 
         wrong = self.wrong(errors)
         return shown_share_of(within(region, wrong) * wrong)
-
-    def target(self, y: "Images", y_hat: "Images", channels: int) -> "Images":
-        """Return the wrong pixels: a network learns the probability of each."""
-        return self.wrong(super().target(y, y_hat, channels))
 
 
 @dataclass(frozen=True, init=False)
@@ -196,6 +189,7 @@ class FalseOmissionRate(WrongPixelLoss):
     """
 
     over = "wrong"
+    common = Traits(is_share=True, relative=True, family=BY_MEAN)
     aggregate = "the share of the shown pixels that is wrong"
     texts = Texts(
         "share of what is shown that is wrong ({label} above {tolerance})",
@@ -203,8 +197,6 @@ class FalseOmissionRate(WrongPixelLoss):
         "at most {threshold} of the pixels shown{where}{by_mask} are {wrong}",
         "the share of the pixels shown{where}{by_mask} that are {wrong} is at most {threshold}",
     )
-    relative = True
-    family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "mean"}
 
     def of_errors(self, errors: "Images", region: "Images | None") -> "Sums":
         """Return the loss for masks with the channels of these errors."""

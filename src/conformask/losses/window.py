@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses.base import TOLERANCE, AnyMap, Loss, MapLoss, NumberOption, checked_tolerance
-from conformask.records.loss import Texts
+from conformask.records.loss import Texts, Traits
 from conformask.records.reading import Geometry, PhysicalWindow, parsed
 from conformask.records.record import Json
 
@@ -112,16 +112,20 @@ def _times(sides: tuple[object, ...]) -> str:
     return " x ".join(map(str, sides))
 
 
+BY_LARGEST: Mapping[str, Json] = {"name": "binary", "bounds": "largest", "kappa": 0.0}
+"""Settings of the family of masks for a loss of the largest mean that is shown, or of objects."""
+
+
 @dataclass(frozen=True, init=False)
 class LocalLoss(WindowLoss):
     """A loss of the mean error in the window around each pixel that is shown, e_j as for `Local`."""
 
-    family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "largest", "kappa": 0.0}
+    common = Traits(family=BY_LARGEST)
 
     @property
-    def score_window(self) -> int | tuple[int, ...] | None:  # type: ignore[override]  # others set it
-        """The side of the window that a score is averaged over, to estimate local means."""
-        return self.window
+    def traits(self) -> Traits:
+        """The traits of the loss: scores are averaged over its window, to estimate local means."""
+        return replace(super().traits, score_window=self.window)
 
 
 SHOWN = "j the pixels{where}; 0 if nothing is shown"
@@ -151,6 +155,7 @@ class Local(LocalLoss):
     """
 
     over = "local"
+    common = Traits(monotone=True, family=BY_LARGEST)
     aggregate = "its largest mean in a window around a shown pixel"
     texts = Texts(
         "largest mean {label} over {window} around a pixel that is shown",
@@ -160,7 +165,6 @@ class Local(LocalLoss):
         "the largest {error} around a pixel shown{where}, averaged over {counted} {nothing}, is at most "
         "{limit}",
     )
-    monotone = True
 
     def of_errors(self, errors: "Images", region: "Images | None") -> "LargestShown":
         """Return the loss for masks with the channels of these errors."""
@@ -192,9 +196,7 @@ class LocalShare(LocalLoss):
 
     tolerance: float
     over = "local_share"
-    relative = True
-    is_share = True
-    upper_bound = 1.0
+    common = Traits(relative=True, is_share=True, family=BY_LARGEST)
     aggregate = "the share of the shown pixels around which that mean is above the tolerance"
     name_text = "{over}({of}, {side} > {tolerance})"
     texts = Texts(
@@ -252,8 +254,8 @@ class MaskedWindow(WindowLoss):
     """
 
     over = "masked_window"
+    common = Traits(monotone=True, convex=True, best_is_exact=False, family={"name": "reciprocal"})
     aggregate = "its largest mean in a window in which hidden pixels count as right"
-    convex = True
     texts = Texts(
         "mean {label} in any {window}, what is hidden counted as right",
         ("max Σ m e / n", "sums over the n pixels of each window of {window}", "{outside}"),
@@ -262,9 +264,6 @@ class MaskedWindow(WindowLoss):
         "the largest {error} of what stays visible{where}{against} in any {pixels}, averaged over them "
         "({as_grey}{hidden} count as no error), is at most {limit}",
     )
-    monotone = True
-    best_is_exact = False
-    family: ClassVar[Mapping[str, Json]] = {"name": "reciprocal"}
 
     def of_errors(self, errors: "Images", region: "Images | None") -> "WindowOfImages":
         """Return the loss for masks with the channels of these errors."""

@@ -41,8 +41,8 @@ def refuse_noisy(promise: Promise, used: Loss, reference: Reference) -> None:
     if not reference.is_noisy:
         return
     used.check_reference(reference)
-    bounds_clean = used.convex and used.power and promise.axes.statement.bounds_a_mean
-    if not (used.subtracts_noise or bounds_clean):
+    bounds_clean = used.traits.convex and used.traits.power and promise.axes.statement.bounds_a_mean
+    if not (used.traits.subtracts_noise or bounds_clean):
         needed = ", for which it takes a second repeat or a noise model (--noise-model)"
         raise InvalidArgumentError(
             f"these images have {reference.text} in the place of a truth, and a promise about "
@@ -95,8 +95,8 @@ def check_sample_size(
                 "the images of a group have different weights: give them all the weight of the group"
             )
     count, units = promise.counted(n, columns)
-    own = loss.own_bounds and promise.own_bounds
-    needed = promise.smallest_calibration_set(threshold, None if own else loss.upper_bound)
+    own = loss.traits.own_bounds and promise.own_bounds
+    needed = promise.smallest_calibration_set(threshold, None if own else loss.traits.upper_bound)
     if count < needed:
         confidence = promise.confidence
         level = f"threshold {threshold:.4g}" if confidence is None else f"confidence {confidence:g}"
@@ -110,7 +110,7 @@ def check_sample_size(
 
 def refuse_unbounded(promise: Promise, used: Loss) -> None:
     """Refuse a promise about the mean of a loss without an upper bound."""
-    if promise.axes.statement.bounds_a_mean and used.upper_bound is None:
+    if promise.axes.statement.bounds_a_mean and used.traits.upper_bound is None:
         raise InvalidArgumentError(
             f"the {promise.guarantee} guarantee bounds a mean and needs a loss with an upper bound, but "
             f"{used.name!r} declares none: choose a guarantee about a share of images, such as "
@@ -136,12 +136,12 @@ def check_threshold(threshold: float, loss: Loss, span: float = 1) -> None:
 
     `span` is the range of y_hat in the values of its files.
     """
-    name, largest = loss.name, loss.upper_bound
+    name, largest = loss.name, loss.traits.upper_bound
     if largest is not None and threshold > largest:
         span = GREY if span == 1 else span
         instead = "" if loss.error_of(1) is None else ": give a share, such as 0.05 or 5%"
-        if loss.power is not None and not loss.is_share and threshold <= span:
-            instead += f"; {threshold:g} of {span:g} is {(threshold / span) ** loss.power:.3g}"
+        if loss.traits.power is not None and not loss.traits.is_share and threshold <= span:
+            instead += f"; {threshold:g} of {span:g} is {(threshold / span) ** loss.traits.power:.3g}"
         raise InvalidArgumentError(
             f"threshold {threshold:g}: {name} of images in [0, 1] is at most {largest:g}, so nothing would "
             f"be hidden{instead}"

@@ -24,8 +24,8 @@ def made_on_selection(
     """Make every choice that must not see the calibration images on the selection images."""
     promise, level = asked.promise, threshold_of(threshold, record)
     curves = None if record is None else record.curves.get(family.name)
-    if curves is None and (not loss.monotone or promise.on_grid or promise.needs_selection):
-        what = f"guarantee {promise.guarantee!r}" if loss.monotone else f"loss {loss.name!r}"
+    if curves is None and (not loss.traits.monotone or promise.on_grid or promise.needs_selection):
+        what = f"guarantee {promise.guarantee!r}" if loss.traits.monotone else f"loss {loss.name!r}"
         kept = "there are none" if record is None else f"the scorer has none for {family.name} masks"
         raise InvalidArgumentError(
             f"{what} needs selection images for a grid and other choices, but {kept}: pass selection="
@@ -34,7 +34,11 @@ def made_on_selection(
     if curves is not None and promise.needs_selection:
         promise = promise.fit_on_selection(calibration_data(curves, level, loss, start=start), units)
     grid = None if curves is None else curves.grid
-    if curves is not None and promise.confidence is not None and (promise.on_grid or not loss.monotone):
+    if (
+        curves is not None
+        and promise.confidence is not None
+        and (promise.on_grid or not loss.traits.monotone)
+    ):
         # finer near the expected lambda, which is one of its points
         begun = curves.from_start(start)
         expected = between_grid_points(begun.grid, begun.loss, level)

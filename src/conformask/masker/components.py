@@ -10,7 +10,7 @@ from torch import Tensor
 from conformask.arrays import Array, Images, Triplet, Weigh, best_device, window_index
 from conformask.errors import CalibrationError, MismatchError
 from conformask.images.triplets import Triplets
-from conformask.losses.base import Loss
+from conformask.losses.base import Loss, code_of
 from conformask.masks.families import FAMILIES
 from conformask.masks.family import Family
 from conformask.records.fingerprints import fingerprint_of
@@ -37,7 +37,7 @@ class Components:
 
     def fingerprints(self) -> dict[str, str]:
         """Return fingerprints of the scorer and of other components from the user, by argument name."""
-        fingerprints = {"scorer": self.scorer.fingerprint, "loss": self.loss.code}
+        fingerprints = {"scorer": self.scorer.fingerprint, "loss": code_of(self.loss)}
         if not _ours(self.family):
             fingerprints["family"] = fingerprint_of(self.family)
         if self.weigh is not None:
@@ -57,7 +57,7 @@ class Components:
         layers = dict(zip(self.scorer.layers, maps, strict=True))
         score = score_of(self.scorer, images[0], images[1], layers=layers).map
         scores = {"scorer": score}
-        if self.loss.code is not None:
+        if code_of(self.loss) is not None:
             opened = torch.ones_like(images[1][:, :1])
             scores["loss"] = self.loss.on(images[2], images[1], None, 1).of(opened)
         if not _ours(self.family):

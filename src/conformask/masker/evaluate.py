@@ -86,7 +86,7 @@ def evaluate(
     check_test_images(masker, test, seen)
     if opt_sizes is not None:
         opt_images = 0
-    elif masker.loss.exponent_by_blocks is not None:
+    elif masker.loss.traits.block_exponent is not None:
         opt_images = len(test)
     with parts_folder(compute):
         records, risk, facts = _measured(masker, test, opt_images, compute)

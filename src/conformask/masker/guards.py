@@ -7,7 +7,7 @@ import scipy
 
 from conformask.errors import CalibrationError, MismatchError, warn
 from conformask.images.scan import copies_text, copies_within
-from conformask.losses.base import Loss
+from conformask.losses.base import Loss, code_of
 from conformask.masker.case import Asked, Issued, Measured, Scanned
 from conformask.masker.checks import (
     check_sample_size,
@@ -105,10 +105,10 @@ def warn_if_another_hides_less(curves: Curves | None, threshold: float, promise:
     narrow; ltt only looks at how many images fail at each lambda.
     """
     is_plain = promise.guarantee == "marginal" and promise == Promise("marginal", promise.confidence)
-    if curves is None or loss.monotone or not is_plain:
+    if curves is None or loss.traits.monotone or not is_plain:
         return
     stronger = Promise("ltt", promise.confidence)
-    if len(curves.names) < stronger.smallest_calibration_set(threshold, loss.upper_bound):
+    if len(curves.names) < stronger.smallest_calibration_set(threshold, loss.traits.upper_bound):
         return
     hidden, of_stronger = (size_at(curves, threshold, each, loss) for each in (promise, stronger))
     if of_stronger <= FAR_LESS * hidden:
@@ -177,7 +177,7 @@ def shapes(scanned: Scanned) -> None:
 def one_by_one(scanned: Scanned) -> None:
     """Refuse code that mixes the images of a batch; that of conformask is tested, and scoring it costs."""
     case = scanned.case
-    if case.scorer.name != "packaged" or case.loss.code is not None or case.promise.weight is not None:
+    if case.scorer.name != "packaged" or code_of(case.loss) is not None or case.promise.weight is not None:
         refuse_batch_dependence(case.scorer, case.loss, case.promise.weight, case.images)
 
 

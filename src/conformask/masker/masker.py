@@ -310,8 +310,8 @@ class Masker:
         """Return the bounds of scored images; see `error_bounds`."""
         if self.image_bound is None:
             return None
-        bounds = self.image_bound(features_of(item.score))
-        return bounds if self.loss.upper_bound is None else np.minimum(bounds, self.loss.upper_bound)
+        bounds, largest = self.image_bound(features_of(item.score)), self.loss.traits.upper_bound
+        return bounds if largest is None else np.minimum(bounds, largest)
 
     @cached_property
     def image_bound(self) -> ImageBound | None:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from scipy.ndimage import label
 from torch import Tensor
 
-from conformask.arrays import Array, Batch, Images, Triplet, image_means
+from conformask.arrays import Array, Batch, Distance, Images, Triplet, image_means
 from conformask.images.pictures import (
     Contrast,
     as_bytes,
@@ -120,9 +120,9 @@ def critical_lambdas_of(masker: Masker, item: Batch) -> Float[np.ndarray, "n"]:
 
 
 def _paper_sizes(masker: Masker, item: Batch, opt_names: frozenset[str]) -> Array:
-    distance, sizes = masker.loss.paper_distance, np.full(len(item), np.nan)
+    distance, sizes = masker.loss.part, np.full(len(item), np.nan)
     indices = [place for place, name in enumerate(item.names) if name in opt_names]
-    if distance is not None and indices:
+    if masker.loss.traits.masks_images and isinstance(distance, Distance) and indices:
         y, y_hat = item.truth()[indices], item.y_hat[indices]
         per_channel = item.score.map.shape[1] > 1
         mask, reached = paper_oracle(distance, y, y_hat, masker.card.threshold, per_channel)

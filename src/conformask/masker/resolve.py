@@ -113,21 +113,21 @@ def family_for(scorer: Scorer, used: Loss, choice: AnyFamily) -> Family:
     """Return the chosen family (by name or settings), or the loss's, or where it has none the scorer's."""
     if choice == "grey":
         choice = _grey(scorer, used)
-    elif choice is None and scorer.by_value and (used.family or {}).get("name") == "binary":
+    elif choice is None and scorer.by_value and (used.traits.family or {}).get("name") == "binary":
         choice = BY_VALUE
     if not (choice is None or isinstance(choice, str | Mapping)):
         return choice
-    settings = choice or used.family or scorer.family
+    settings = choice or used.traits.family or scorer.family
     if scorer.name == GIVEN and settings in ("reciprocal", {"name": "reciprocal"}):
         settings = GREY
-    return family_by_name(settings, used.exponent or 1.0)
+    return family_by_name(settings, used.traits.exponent or 1.0)
 
 
 def _grey(scorer: Scorer, used: Loss) -> Settings:
     """Return the family of grey masks for the loss, as up to conformask 0.2."""
-    binary = used.family or {}
+    binary = used.traits.family or {}
     if binary.get("name") != "binary":
-        return used.family or scorer.family
+        return used.traits.family or scorer.family
     if binary["bounds"] == "largest":
         raise InvalidArgumentError(
             f"{used.name!r} counts every pixel with a mask above 0 as shown, and grey masks are hardly "

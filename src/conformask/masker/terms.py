@@ -58,7 +58,7 @@ def card_of(measured: Measured, rule: Rule) -> CalibrationCard:
         **_terms(promise, case.loss, case.threshold, case.start, curves, rule),
         loss=case.loss,
         family=case.family.settings(),
-        exact=case.loss.monotone and not promise.on_grid,
+        exact=case.loss.traits.monotone and not promise.on_grid,
         exploratory=False,
         threshold_quantile=case.threshold_quantile,
         thresholds=certainty.thresholds if isinstance(certainty, Simultaneous) else None,

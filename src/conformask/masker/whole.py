@@ -316,7 +316,7 @@ class _BlockwiseMask:
         self._level = level_of(whole.masker, item)[1]
         self._trusted_sum, self._loss_sum = 0.0, 0.0
         y = whole.image.y
-        self._exponent = None if y is None else whole.masker.loss.exponent_by_blocks
+        self._exponent = None if y is None else whole.masker.loss.traits.block_exponent
         self._y = None if self._exponent is None else y
         self._y_hat = Overview(whole.image.y_hat.header.channels, whole.size)
         self._mask = Overview(self._score.shape[1], whole.size)

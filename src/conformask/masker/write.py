@@ -145,7 +145,7 @@ def write_masks(
                 # a monotone loss is never larger under a smaller mask: the promise of grey masks covers
                 # their pixels of 1, which a segmentation shows
                 promised = masker.sentence
-                if masker.card.is_grey and not masker.loss.monotone:
+                if masker.card.is_grey and not masker.loss.traits.monotone:
                     name = masker.card.loss.name
                     promised = f"NOT PROMISED: grey masks, cut at 1; {name} may be larger for the rest"
                 files.write_segmentations(masker.card.sentence_here(caveat, promised))
@@ -173,7 +173,7 @@ class _Work:
     def __init__(self, masker: Masker, triplets: Triplets, folder: MaskFolder, files: MaskFiles) -> None:
         self.masker, self.triplets, self.folder, self.files = masker, triplets, folder, files
         self._whole = whole_images(masker, triplets)
-        by_blocks = masker.loss.exponent_by_blocks is not None or not self._whole
+        by_blocks = masker.loss.traits.block_exponent is not None or not self._whole
         self._is_measured = by_blocks and _measurable(masker, triplets)
         self._indices = {name: index for index, name in enumerate(triplets.names)}
         self.features: dict[str, Array] = {}

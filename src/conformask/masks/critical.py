@@ -10,6 +10,7 @@ from torch import Tensor
 from conformask.arrays import Batch, Distance, Images, PerImage, Score, image_means, per_image
 from conformask.errors import InvalidArgumentError
 from conformask.losses.base import Loss
+from conformask.losses.distances import Lp
 from conformask.losses.of_images import LossOfImages, with_channels
 from conformask.masks.family import LARGEST, SMALLEST, Family
 from conformask.masks.kernels import medians
@@ -77,8 +78,8 @@ def lambda_grid(
     changes. For a loss relative to what is shown, the first point is the lambda that shows a hundredth.
     """
     scores = loss.scores_of_grid([item.score.map for item in items])
-    low = _lambda_of_size(family, scores, A_HUNDREDTH if loss.relative else NEARLY_ALL)
-    low = low if loss.relative else low / MARGIN
+    low = _lambda_of_size(family, scores, A_HUNDREDTH if loss.traits.relative else NEARLY_ALL)
+    low = low if loss.traits.relative else low / MARGIN
     high = _lambda_of_size(family, scores, 0.0) * MARGIN
     even = np.geomspace(low, high, points)
     losses, sizes = zip(*(batch_curves(item, family, loss, even) for item in items), strict=True)
@@ -192,7 +193,7 @@ def measures(
     if bounded:
         bound = bound_curves(item, family, loss, grid)
         columns |= {} if bound is None else {"bound": bound}
-    if threshold is None or not loss.monotone:
+    if threshold is None or not loss.traits.monotone:
         return columns
     lambdas = image_loss.critical_lambda(item.score.map, family, threshold)
     return columns | {"critical_lambda": lambdas.cpu().numpy()}
@@ -202,7 +203,7 @@ def critical_lambdas(
     item: Batch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"], threshold: float
 ) -> Float[np.ndarray, "n"]:
     """Return critical lambdas: exact for monotone losses, else the last grid point before a crossing."""
-    if not loss.monotone:
+    if not loss.traits.monotone:
         return first_crossing(grid, batch_curves(item, family, loss, grid)[0], threshold)
     return loss_on(item, loss).critical_lambda(item.score.map, family, threshold).cpu().numpy()
 
@@ -249,10 +250,10 @@ def bound_curves(
     item: Batch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> Float[np.ndarray, "n g"] | None:
     """Return the largest lp loss that any truth in [0, 1] could give, None for other losses."""
-    score, furthest = item.score.map, loss.furthest(item.y_hat) if loss.own_bounds else None
-    if furthest is None or loss.exponent is None:
+    score, power = item.score.map, loss.traits.power
+    if power is None or not loss.traits.own_bounds:
         return None
-    return family.curve(score, with_channels(furthest, score.shape[1]), loss.exponent, grid)[0]
+    return family.curve(score, with_channels(Lp(power).furthest(item.y_hat), score.shape[1]), power, grid)[0]
 
 
 def calibration_data(
@@ -269,9 +270,8 @@ def calibration_data(
     curves = curves.from_start(start)
     if critical_lambdas is None:
         critical_lambdas = first_crossing(curves.grid, curves.loss, threshold)
-    return CalibrationData(
-        threshold, critical_lambdas, curves, loss.upper_bound, loss.own_bounds, loss.monotone
-    )
+    bound, own_bounds = loss.traits.upper_bound, loss.traits.own_bounds
+    return CalibrationData(threshold, critical_lambdas, curves, bound, own_bounds, loss.traits.monotone)
 
 
 def start_of(curves: Curves | None, threshold: float, promise: Promise, loss: Loss) -> float:
@@ -279,7 +279,7 @@ def start_of(curves: Curves | None, threshold: float, promise: Promise, loss: Lo
 
     It is 0, any lambda, unless the loss is relative to what is shown.
     """
-    if curves is None or not loss.relative:
+    if curves is None or not loss.traits.relative:
         return 0.0
     evidence = calibration_data(curves, threshold, loss)
     if isinstance(promise.axes.unit, Group):

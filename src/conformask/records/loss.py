@@ -3,7 +3,7 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -17,8 +17,10 @@ from conformask.records.record import Json, from_dict, to_jsonable
 if TYPE_CHECKING:
     from conformask.records.card import CalibrationCard
 
-PARTS = ("loss", "function")
-"""Fields that hold an error map, a distance or a function: records have its name."""
+PARTS = ("loss", "function", "declared")
+"""Fields of an error map, a distance or a function, and what is declared of it: records have its name."""
+BINARY: Mapping[str, Json] = {"name": "binary", "bounds": "total"}
+"""Settings of the family of masks of most losses."""
 LP = re.compile(r"l(\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 """Names of the distances lp, with the exponent."""
 
@@ -43,12 +45,63 @@ class Texts(NamedTuple):
     """The limit of a mean over images."""
 
 
+@dataclass(frozen=True)
+class Traits:
+    """Facts of a loss that choose how it is calibrated, and which scores are trained for it."""
+
+    monotone: bool = False
+    """True if the loss is never larger under a smaller mask: critical lambdas then need no grid."""
+    relative: bool = False
+    """True if the loss is divided by what the mask shows: few pixels decide where little is shown."""
+    convex: bool = False
+    """True if the loss is convex in the errors, so that noise of y makes that of lp larger on average."""
+    is_share: bool = False
+    """True if the loss is a share of pixels or objects, and so at most 1."""
+    masks_images: bool = False
+    """True if the loss compares the masked images."""
+    subtracts_noise: bool = False
+    """True if the noise of the reference is subtracted and allowed for."""
+    own_bounds: bool = False
+    """True if y_hat alone determines the largest loss of an image under a mask."""
+    suits_mask_network: bool = False
+    """True if the paper's mask network can be trained with the loss: it is a mean over the image."""
+    best_is_exact: bool = True
+    """True if no mask that keeps the threshold hides less than the one called best."""
+    upper_bound: float | None = None
+    """The largest value on images in [0, 1], if there is one."""
+    power: float | None = None
+    """The exponent p where the error of a pixel is |y - y_hat|^p; None for other errors and distances."""
+    exponent: float | None = None
+    """The exponent p, where the loss is mean(mask^p * error) and the exact kernels apply."""
+    block_exponent: float | None = None
+    """The exponent p, where the loss can be summed over the blocks of a whole image."""
+    wrong_above: float | None = None
+    """The error above which a pixel is wrong, where score networks learn how probable that is; else None."""
+    score_window: int | tuple[int, ...] | None = None
+    """The side of the window that scores are averaged over for the loss; None if they are not."""
+    family: Mapping[str, Json] | None = field(default_factory=lambda: BINARY)
+    """Settings of the family of masks for the loss; None for the scorer's own family of grey masks."""
+
+    @property
+    def target_power(self) -> float:
+        """The power to which a score network raises what it learns."""
+        return self.power or 1.0 if self.wrong_above is None else 1.0
+
+    @property
+    def learns_differences(self) -> bool:
+        """True if a score network may learn how y lies around y_hat: its errors are |y - y_hat|^p, p >= 1."""
+        learns_errors = self.wrong_above is None and not self.subtracts_noise
+        return learns_errors and (self.power or 0.0) >= 1
+
+
 class StatedLoss(ABC):
     """A loss as records state it: its name, its numbers, and the words for them.
 
     A loss that overrides none of the words is described by its name.
     """
 
+    common: ClassVar[Traits] = Traits()
+    """The traits that all losses of the class have."""
     name_text: ClassVar[str] = "{of}"
     texts: Texts = Texts(
         "{label}",
@@ -62,14 +115,8 @@ class StatedLoss(ABC):
     """How the errors of pixels, or objects, become one number; None for a loss of masked images."""
     regional: bool = False
     """True if only the region of each image counts."""
-    is_share: ClassVar[bool] = False
-    """True if the loss is a share of pixels or objects, and so at most 1."""
     of_objects: ClassVar[bool] = False
     """True if objects are counted, not pixels."""
-    subtracts_noise: ClassVar[bool] = False
-    """True if the noise of the reference is subtracted and allowed for."""
-    best_is_exact: ClassVar[bool] = True
-    """True if no mask that keeps the threshold hides less than the one called best."""
     images_left_out: str = ""
     """The share of images for which an allowance for noise may be too small, in words; empty without one."""
     averaged_over: str = ""
@@ -95,23 +142,19 @@ class StatedLoss(ABC):
         return bool(to_jsonable(self.to_json()) == to_jsonable(other.to_json()))
 
     @property
-    def of_masked_images(self) -> bool:
-        """True if the loss compares the masked images."""
-        return self.over is None
+    def traits(self) -> Traits:
+        """The traits of the loss."""
+        return replace(self.common, masks_images=self.over is None)
 
     @property
     def of_part(self) -> bool:
         """True if hidden shares are not those of whole images, but of regions or objects."""
         return self.regional or self.of_objects
 
-    @property
-    def power(self) -> float | None:
-        """The exponent p where the error of a pixel is |y - y_hat|^p; None for other errors and distances."""
-        return None
-
     def error_of(self, share: float) -> float | None:
         """Return the error of a pixel that is off by this share of the range; None for other errors."""
-        return None if self.power is None else float(share**self.power)
+        power = self.traits.power
+        return None if power is None else float(share**power)
 
     @property
     def whole(self) -> str:
@@ -168,7 +211,7 @@ class StatedLoss(ABC):
 
     def limit(self, threshold: float, values: Values | None) -> str:
         """Return the threshold in words: a share, or an error, in the values of the images too."""
-        if self.is_share:
+        if self.traits.is_share:
             return f"{written(rounded_up(100 * threshold))} %"
         return self.error_text(threshold, values)
 

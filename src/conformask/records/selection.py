@@ -174,7 +174,7 @@ def threshold_in_loss(choice: float | str, loss: StatedLoss, values: Values | No
     match = _with_unit(choice)
     if match is None:
         return choice
-    if not loss.is_share:
+    if not loss.traits.is_share:
         return _error_of(match, f"threshold {choice!r}", loss, values)
     if match[2] != "%":
         raise InvalidArgumentError(
@@ -207,7 +207,7 @@ def _error_of(match: re.Match[str], what: str, loss: StatedLoss, values: Values 
     of_share = loss.error_of(number / 100)
     if unit == "%" and of_share is not None:
         return of_share
-    if loss.power is None:
+    if loss.traits.power is None:
         without = "in percent" if of_share is not None else "without a unit"
         raise InvalidArgumentError(
             f"{what}: {loss.of_label} is not in the values of the images: give a number {without}"
@@ -221,7 +221,7 @@ def _error_of(match: re.Match[str], what: str, loss: StatedLoss, values: Values 
         raise InvalidArgumentError(
             f"{what}: the values of the images are in {values.units}: give it in {values.units}"
         )
-    return float((number / values.span) ** loss.power)
+    return float((number / values.span) ** loss.traits.power)
 
 
 def positive(threshold: float) -> float:

@@ -54,7 +54,7 @@ def loss_named(stored: str, path: Path) -> StatedLoss:
 def as_hashed(loss: StatedLoss) -> dict[str, Json]:
     """Return the fields of a loss as fingerprints hash them, so that old maskers keep theirs."""
     stated = loss.to_json()
-    if loss.of_masked_images:
+    if loss.traits.masks_images:
         stated["over"] = None
     if stated["over"] == "masked_window":
         stated["over"] = "window"

@@ -114,8 +114,8 @@ class ScoreBenchmark:
             scores = (score_of_batch(scorer, batch) for batch in tracked(batches, title, len(first), len))
             items[name] = [batch.with_score(score) for batch, score in zip(batches, scores, strict=True)]
         counts, terms, usual = counts_of(first.groups), (loss, family, threshold), family
-        if family.settings() == BY_VALUE and loss.family is not None:
-            usual = family_by_name(loss.family, loss.exponent or 1.0)
+        if family.settings() == BY_VALUE and loss.traits.family is not None:
+            usual = family_by_name(loss.traits.family, loss.traits.exponent or 1.0)
         # binary masks of one score show or hide whole images; grey ones dim all pixels as much as needed, but
         # no object is shown in part
         family_of = {CONSTANT: usual.grey} if isinstance(usual, Binary) and not loss.of_objects else {}
@@ -178,7 +178,7 @@ def hidden_of(
     items: list[Batch], loss: Loss, family: Family, threshold: float, counts: Array
 ) -> HiddenShares:
     """Return mask sizes of scored images, and their means in each resampled set of `counts` (DRAWS, n)."""
-    if loss.monotone:
+    if loss.traits.monotone:
         critical = np.concatenate(
             [critical_lambdas(item, family, loss, NO_GRID, threshold) for item in items]
         )
@@ -191,7 +191,7 @@ def hidden_of(
     ranks = np.array([marginal_rank(int(n), CONFIDENCE) for n in before[:, -1]])
     used, places = np.unique((before < ranks[:, None]).sum(axis=1), return_inverse=True)
     lambdas = critical[order[used]]
-    if loss.monotone or loss.of_part or not isinstance(family, Binary):
+    if loss.traits.monotone or loss.of_part or not isinstance(family, Binary):
         along = np.concatenate([hidden_curves(item, family, loss, lambdas) for item in items])
     else:
         # critical lambdas are points of the grid, and sizes of binary masks along it are exact

@@ -136,7 +136,7 @@ class MaskNetwork:
     @property
     def family(self) -> str:
         """The family: water_filling for lp, power for distances whose error is not a sum over pixels."""
-        return "power" if self.fitted_for.exponent is None else "water_filling"
+        return "power" if self.fitted_for.traits.exponent is None else "water_filling"
 
     def outputs(self, channels: int, per_channel: bool) -> int:
         """Return the number of channels of the score."""
@@ -182,7 +182,7 @@ class ErrorNetwork(MaskNetwork):
 
     @property
     def _of_clean(self) -> bool:
-        return self.fitted_for.subtracts_noise
+        return self.fitted_for.traits.subtracts_noise
 
     def loss(self, output: Images, y: Images, y_hat: Images, noise: Images | None = None) -> PerImage:
         """Compute mean (m - 1)^2 + 2 m e, which is (1 - m - e)^2 up to a constant.
@@ -197,12 +197,20 @@ class ErrorNetwork(MaskNetwork):
             variance = output.square() + ROOT**2
             return image_means(products / variance + variance.log())
         mask = straight_through_clip(1 - output)
-        expected = Sums(self.fitted_for.target(y, y_hat, output.shape[1])).of(mask).float()
+        expected = Sums(self._errors(y, y_hat, output.shape[1])).of(mask).float()
         return image_means((mask - 1).square()) + 2 * expected
+
+    def _errors(self, y: Images, y_hat: Images, channels: int) -> Images:
+        """Return what the network learns: |y - y_hat| for lp, which pixels are wrong, or the error map."""
+        traits = self.fitted_for.traits
+        learned = Lp(1.0) if traits.target_power > 1 else self.fitted_for.error_map
+        assert learned is not None  # or it was refused when it was made
+        errors = errors_for(learned, y, y_hat, channels)
+        return errors if traits.wrong_above is None else (errors > traits.wrong_above).float()
 
     def score(self, output: Images) -> Images:
         """Return (1 - m)^p, in (0, 1]."""
-        return to_power(super().score(output), self.fitted_for.target_power)
+        return to_power(super().score(output), self.fitted_for.traits.target_power)
 
 
 @dataclass(frozen=True)
@@ -218,7 +226,7 @@ class LaplaceNetwork(MaskNetwork):
     family: ClassVar[str] = "water_filling"
 
     def __post_init__(self) -> None:
-        if not self.fitted_for.of_differences:
+        if not self.fitted_for.traits.learns_differences:
             raise InvalidArgumentError(
                 "scorer 'laplace' learns where y lies around y_hat, for losses of |y - y_hat|, but "
                 f"{self.fitted_for.name!r} is not one: use scorer 'error'"
@@ -242,7 +250,7 @@ class LaplaceNetwork(MaskNetwork):
         """Return the expected error, in (0, 1], or its power."""
         width, shifts = output[:, :1], output[:, 1:].abs()
         expected = (shifts + width * torch.exp(-shifts / width)).mean(dim=1, keepdim=True)
-        return to_power(super().score(expected), self.fitted_for.target_power)
+        return to_power(super().score(expected), self.fitted_for.traits.target_power)
 
 
 @dataclass(frozen=True)
@@ -253,8 +261,8 @@ class Packaged(MaskNetwork):
 
     def score(self, output: Images) -> Images:
         """Return the expected error, in (0, 1], or its power."""
-        squared = self.fitted_for.subtracts_noise
-        return to_power(super().score(output), 2.0 if squared else self.fitted_for.exponent or 1.0)
+        squared = self.fitted_for.traits.subtracts_noise
+        return to_power(super().score(output), 2.0 if squared else self.fitted_for.traits.exponent or 1.0)
 
 
 @dataclass(frozen=True)
@@ -329,7 +337,7 @@ HEADS: Mapping[str, Callable[[Loss], Head]] = {
 
 def head(name: str | None, loss: Loss) -> Head:
     """Return the head with this name, or the one that suits, for a loss."""
-    if name == "mask" and not loss.suits_mask_network:
+    if name == "mask" and not loss.traits.suits_mask_network:
         raise InvalidArgumentError(
             f"scorer 'mask' is trained with a mean over the image, but {loss.name!r} is not one: "
             "use scorer 'error'"
@@ -339,7 +347,7 @@ def head(name: str | None, loss: Loss) -> Head:
 
 def suited(loss: Loss) -> str:
     """Return the default scorer: mask for l1 and for distances of the paper's form, else error."""
-    return "mask" if loss.of_masked_images and (loss.exponent or 1.0) == 1 else "error"
+    return "mask" if loss.traits.masks_images and (loss.traits.exponent or 1.0) == 1 else "error"
 
 
 def save_weights(state: dict[str, torch.Tensor], path: Path) -> None:

@@ -23,7 +23,7 @@ from conformask.errors import InvalidArgumentError, chosen, verb, warn
 from conformask.images.scan import WINDOWS, PerceptualHashes
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
-from conformask.losses.base import Loss
+from conformask.losses.base import Loss, code_of
 from conformask.records.names import GIVEN, Higher, Untrained as Name
 from conformask.records.reading import extra_channels
 from conformask.records.record import (
@@ -295,7 +295,7 @@ class Untrained:
             reading=triplets.reading,
             unet=settings_of(network),
             trained_on=(),
-            distance_code=used.code,
+            distance_code=code_of(used),
         )
         perceptual_hashes = packaged_hashes() if self.name == "packaged" else None
         return NetworkScorer(ready(network), head(self.name, used), card, perceptual_hashes=perceptual_hashes)

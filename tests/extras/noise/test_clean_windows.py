@@ -163,7 +163,7 @@ def test_the_mean_over_a_region_is_what_its_formula_says(allowance):
 )
 def test_curves_are_the_same_mask_by_mask(loss):
     batch, _ = batch_of(2)
-    item, masks = batch.with_score(cm.Score(batch.x.square())), family(loss.family)
+    item, masks = batch.with_score(cm.Score(batch.x.square())), family(loss.traits.family)
     grid = lambda_grid(masks, loss, [item], 32)
     quick, slow = batch_curves(item, masks, loss, grid), measured_curves(item, masks, loss, grid)
     np.testing.assert_allclose(quick[0], slow[0], atol=1e-9, rtol=1e-5)
@@ -173,7 +173,7 @@ def test_the_critical_lambda_of_a_window_is_exact():
     """The smallest score of a pixel around which the bound is above the threshold."""
     batch, _ = batch_of(3)
     loss = cm.CleanLocal("l2", WINDOW, reach=1)
-    masks = family(loss.family)
+    masks = family(loss.traits.family)
     score = torch.rand(batch.x.shape)
     found = critical_lambdas(batch.with_score(cm.Score(score)), masks, loss, np.array([0, np.inf]), 2e-4)
     bounds = loss.on(batch.y, batch.y_hat, None, 1, batch.layers["noise"]).means

@@ -63,7 +63,7 @@ def masker_by(seed, model=MODEL):
 def with_selection(model):
     """The score with what the selection images say, measured once for all calibrations."""
     loss = cm.CleanMean("l2", reach=1)
-    record = selection_record(ANY, repeated(20, 1, model), loss, [family(loss.family)])
+    record = selection_record(ANY, repeated(20, 1, model), loss, [family(loss.traits.family)])
     return replace(ANY, selection=record)
 
 

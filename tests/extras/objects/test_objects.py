@@ -81,7 +81,7 @@ def calibrated(loss, images, promise="marginal", level=None):
 @cache
 def with_selection(loss):
     """The scorer with what the selection images say, measured once for all calibrations."""
-    record = selection_record(ObjectScorer(SCORER), SELECTION, loss, [family(loss.family)])
+    record = selection_record(ObjectScorer(SCORER), SELECTION, loss, [family(loss.traits.family)])
     return replace(SCORER, selection=record)
 
 
@@ -134,8 +134,8 @@ def scored(count, seed, *world):
 def test_a_loss_is_what_its_sentence_says_at_every_level(loss):
     item, images = scored(16, 3), objects(16, 3)
     grid = np.array([0.0, 0.01, *(level / 12 + 0.01 for level in range(1, 7)), np.inf])
-    losses, sizes = batch_curves(item, family(loss.family), loss, grid)
-    slow, slow_sizes = measured_curves(item, family(loss.family), loss, grid)
+    losses, sizes = batch_curves(item, family(loss.traits.family), loss, grid)
+    slow, slow_sizes = measured_curves(item, family(loss.traits.family), loss, grid)
     assert np.allclose(losses, slow, atol=1e-7)
     assert np.allclose(sizes, slow_sizes)
     for place, lam in enumerate(grid):
@@ -150,7 +150,7 @@ def test_a_loss_is_what_its_sentence_says_at_every_level(loss):
 @pytest.mark.parametrize("loss", [ANY, MISSED], ids=["any", "missed"])
 def test_critical_lambdas_are_exact_by_sorting_wrong_objects(loss):
     images, threshold = objects(40, 4), 0.5
-    columns = measures(scored(40, 4), family(loss.family), loss, np.array([0, 1.0, np.inf]), threshold)
+    columns = measures(scored(40, 4), family(loss.traits.family), loss, np.array([0, 1.0, np.inf]), threshold)
     found = columns["critical_lambda"]
     for place in range(40):
         x, labels, y_labels = (images[role][place] for role in ("x", "labels", "y_labels"))
@@ -162,7 +162,7 @@ def test_critical_lambdas_are_exact_by_sorting_wrong_objects(loss):
         allowed = 0 if loss is ANY else math.floor(threshold * len(wrong))
         at_it = (x < found[place]).astype(float)
         assert loss_of(loss, at_it, labels, y_labels) <= threshold
-        masks = family(loss.family)
+        masks = family(loss.traits.family)
         level = masks.level(torch.from_numpy(x)[None, None], torch.from_numpy(found[place : place + 1]))
         assert np.array_equal(masks.apply(torch.from_numpy(x)[None, None], level)[0, 0].numpy(), at_it)
         assert found[place] == pytest.approx(wrong[allowed] if allowed < len(wrong) else math.inf, rel=1e-6)
@@ -174,7 +174,9 @@ def test_the_critical_lambda_of_wrong_lies_before_the_first_failure():
     world, threshold = (40, 4, 12, (9,)), 0.25
     images, item = objects(*world), scored(*world)
     grid = np.array([0.0, *(level / 24 + 0.01 for level in range(13)), np.inf])
-    found = first_crossing(grid, measures(item, family(WRONG.family), WRONG, grid)["distance"], threshold)
+    found = first_crossing(
+        grid, measures(item, family(WRONG.traits.family), WRONG, grid)["distance"], threshold
+    )
     later = 0
     for place, image in enumerate(zip(images["x"], images["labels"], images["y_labels"], strict=True)):
         x, *labels = image
@@ -388,7 +390,7 @@ def test_what_cannot_be_promised_of_objects_is_refused():
         cm.calibrate(SCORER, triplets(5, 1), threshold=0.5, loss=ANY)
     with pytest.raises(InvalidArgumentError, match="no object"):
         lambda_grid(
-            family(WRONG.family), WRONG, [scored(2, 1).with_score(cm.Score(torch.zeros(2, 1, 15, 15)))]
+            family(WRONG.traits.family), WRONG, [scored(2, 1).with_score(cm.Score(torch.zeros(2, 1, 15, 15)))]
         )
     with pytest.raises(InvalidArgumentError, match="above 0 and at most 1"):
         cm.Objects("any", 1.5)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 from conformask.errors import InvalidArgumentError, chosen
 from conformask.losses.base import AnyMap, Loss, MapLoss, NumberOption
 from conformask.losses.means import Mean
-from conformask.losses.window import SHOWN, WINDOW, Local, LocalLoss
-from conformask.records.loss import StatedLoss, Texts
+from conformask.losses.window import BY_LARGEST, SHOWN, WINDOW, Local, LocalLoss
+from conformask.records.loss import StatedLoss, Texts, Traits
 from conformask.records.numbers import percent
 from conformask.records.reading import Reference
 from conformask.records.record import Array
@@ -62,10 +62,9 @@ class CleanLoss(MapLoss):
 
     None before it is measured on images.
     """
-    subtracts_noise = True
+    common = Traits(subtracts_noise=True)
     judged_in: ClassVar[str] = "an image"
     name_text = "{over}({of}, {allowance})"
-    upper_bound = None
 
     def __init__(
         self, loss: AnyMap, *, allowance: Allowance, eta: float, reach: float | None, **numbers: Any
@@ -162,6 +161,11 @@ class CleanLoss(MapLoss):
                 f"differ in {self.judged_in}. Take larger images or windows, or repeats with more counts, or "
                 "leave what is black out of the region; allowance exact takes 200 x 200 pixels"
             )
+
+    @property
+    def traits(self) -> Traits:
+        """The traits of the loss, which has no largest value: an allowance has none."""
+        return replace(super().traits, upper_bound=None)
 
     @property
     def in_one_grid(self) -> bool:
@@ -343,6 +347,7 @@ class CleanLocal(CleanLoss, LocalLoss):
     """
 
     over = "clean_local"
+    common = Traits(subtracts_noise=True, monotone=True, family=BY_LARGEST)
     judged_in = "the window around each pixel that is shown"
     aggregate = "likewise the largest mean in a window around a shown pixel"
     name_text = "{over}({of}, {side}, {allowance})"
@@ -359,7 +364,6 @@ class CleanLocal(CleanLoss, LocalLoss):
         Local.texts.limit,
     )
     options: ClassVar[Mapping[str, NumberOption]] = {"window": WINDOW, **NOISE_OPTIONS}
-    monotone = True
 
     def __init__(
         self,

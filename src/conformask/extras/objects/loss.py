@@ -1,16 +1,17 @@
 """Losses of objects, such as nuclei: which of those of y_hat are shown, and which of them are wrong."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
 from conformask.losses.base import Loss, NumberOption, OwnOption
-from conformask.records.loss import Texts
+from conformask.losses.window import BY_LARGEST
+from conformask.records.loss import Texts, Traits
 from conformask.records.numbers import Values
-from conformask.records.record import Array, Json
+from conformask.records.record import Array
 
 if TYPE_CHECKING:
     from conformask.arrays import Batch, Images
@@ -122,11 +123,9 @@ class Objects(Loss):
     of = "objects"
     where = " of the objects"
     layers = ("labels", "y_labels")
-    upper_bound = 1.0
-    is_share = True
+    common = Traits(is_share=True, upper_bound=1.0, family=BY_LARGEST)
     of_objects = True
     takes_regions = False
-    suits_mask_network = False
     caveat = "Nothing is promised about objects of the reference that the network lacks."
     name_text = "{over}(objects, IoU < {iou})"
     options: ClassVar[Mapping[str, NumberOption]] = {
@@ -144,7 +143,6 @@ class Objects(Loss):
         "With --objects: the share of the objects shown that is wrong, if not given; of the wrong ones that "
         "is shown (missed); whether any is (any)",
     )
-    family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "largest", "kappa": 0.0}
 
     def __post_init__(self) -> None:
         chosen({name: name for name in get_args(OfObjects)}, self.over, "loss of objects")
@@ -152,14 +150,10 @@ class Objects(Loss):
             raise InvalidArgumentError(f"iou = {self.iou:g}: must be above 0 and at most 1, such as 0.5")
 
     @property
-    def monotone(self) -> bool:  # type: ignore[override]  # others set it
-        """True unless the loss is divided by what is shown."""
-        return not self.relative
-
-    @property
-    def relative(self) -> bool:  # type: ignore[override]  # others set it
-        """True for the share of the shown objects that is wrong."""
-        return self.over == "wrong"
+    def traits(self) -> Traits:
+        """The traits of the loss: the share of wrong ones is divided by what is shown."""
+        relative = self.over == "wrong"
+        return replace(super().traits, relative=relative, monotone=not relative)
 
     def in_regions(self, regions: bool) -> "Objects":
         """Return the loss itself; raise for regions."""

@@ -81,7 +81,7 @@ def resplit(
     size = np.concatenate([part.size for part in curves_by_part])
     # the rank-th of n exchangeable critical lambdas: see law_mean
     law = scipy.stats.betabinom(len(test), len(calibration) + 1 - rank, rank)
-    if not masker.loss.monotone:
+    if not masker.loss.traits.monotone:
         measured_met = met[:, columns[:MEASURED]]
     else:
         losses = _measured(masker, (calibration, test), lambdas[:MEASURED])

@@ -105,7 +105,7 @@ def fit_scorer(
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
     used = used.in_regions(selection.has_regions and used.takes_regions)
-    for part in (train, selection) if used.subtracts_noise else ():
+    for part in (train, selection) if used.traits.subtracts_noise else ():
         part.reference.refuse_unknown_noise()
     used = used.fitted_to(selection, selection.reference)
     first = train[0].y_hat
@@ -122,7 +122,7 @@ def fit_scorer(
     turns = options.module is None and not options.paper_form
     with exclusive_folder(out):
         unmasked = unmasked_losses(selection, used)
-        families = families_for(used.family or used_head.family, used.exponent)
+        families = families_for(used.traits.family or used_head.family, used.traits.exponent)
         benchmark = ScoreBenchmark.on(selection, used, families[0], level_of(threshold, unmasked))
         with_cues = bool(start.card.cue_ranges)
         learnt = TripletDataset(train, seen.smallest, seed, cues=with_cues)

@@ -18,7 +18,7 @@ from conformask.extras.train.training import CachedReader, Objective, TensorBatc
 from conformask.images.layers import batched
 from conformask.images.scan import DatasetSummary
 from conformask.images.triplets import Triplets
-from conformask.losses.base import Loss
+from conformask.losses.base import Loss, code_of
 from conformask.records.numbers import rounded_share
 from conformask.records.reading import Size
 from conformask.scores.benchmark import ScoreBenchmark
@@ -137,7 +137,7 @@ def head_for(scorer: str | None, loss: Loss, options: NetworkOptions, channels: 
             "scorer 'laplace' is trained from the packaged network, with a mask of one channel: leave out "
             "the other network, or use scorer 'mask' or 'error'"
         )
-    return head("laplace" if scorer is None and packaged and loss.of_differences else scorer, loss)
+    return head("laplace" if scorer is None and packaged and loss.traits.learns_differences else scorer, loss)
 
 
 def is_packaged(network: nn.Module) -> bool:
@@ -217,7 +217,7 @@ def start_of(
         unet=settings_of(module),
         trained_on=tuple(sorted(image_ids | {*train.provenance.trained_on})),
         network=train.network,
-        distance_code=loss.code,
+        distance_code=code_of(loss),
         cue_ranges=ranges,
     )
     hashes = [packaged_hashes()] if is_packaged(module) else []

@@ -183,7 +183,7 @@ def methods_text(evaluation: Evaluation) -> str:
     card, network, made = evaluation.card, evaluation.network, evaluation.made
     outputs = "an image-to-image network" if network is None else f"the network {network_label(network)}"
     version = "" if made is None else f" {made.versions['conformask']}"
-    operands = " between masked output and masked reference" * card.loss.of_masked_images
+    operands = " between masked output and masked reference" * card.loss.traits.masks_images
     oracle, whole = evaluation.mask_size_oracle, card.loss.whole
     best = "" if oracle is None else f"; the smallest masks that the reference allows hid {share(oracle)}"
     sentences = [

@@ -247,7 +247,7 @@ def loss_of(masker: Masker, image: ViewedImage) -> float:
 
 def _exponent(masker: Masker) -> float | None:
     """Return p if the loss of an image, or of its region, is summed over blocks; else None."""
-    return masker.loss.in_regions(False).exponent_by_blocks
+    return masker.loss.in_regions(False).traits.block_exponent
 
 
 def _measure_by_blocks(masker: Masker, image: ViewedImage) -> tuple[float, float]:
