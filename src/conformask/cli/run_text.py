@@ -189,7 +189,7 @@ def _text(key: str, value: Any, part: Mapping[str, Json]) -> str:
     if key == "sizes":
         return sizes_text(value) if value else "any"
     if key == "hidden":
-        return f"{rounded_share(value)} of {part['loss'].whole}"
+        return f"{rounded_share(value)} of {part['loss'].extent.whole}"
     if key in ("mask_size", "mask_size_oracle"):
         return rounded_share(value)
     if key == "loss":

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from conformask.errors import ImageError, InvalidArgumentError, MismatchError
+from conformask.errors import ImageError, InvalidArgumentError
 from conformask.extensions import LOSSES, PACKAGE, Extensions
 from conformask.records.loss import LP, OwnLoss, StatedLoss, Texts, Traits
 from conformask.records.names import DISTANCES
@@ -64,11 +64,6 @@ class Loss(StatedLoss):
     own_option: ClassVar[OwnOption | None] = None
     """The option that chooses the loss; None where --loss and --over do."""
 
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The layers of an image that the loss needs."""
-        return ("region",) if self.regional else ()
-
     @abstractmethod
     def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "LossOfImages":
         """Return the loss on images, for masks with this many channels; region (N, 1, *space) in [0, 1]."""
@@ -79,22 +74,7 @@ class Loss(StatedLoss):
         Raises:
             MismatchError: the loss is about regions or objects, and the images have none.
         """
-        return self.on(batch.truth(), batch.y_hat, self.region_of(batch), channels)
-
-    def region_of(self, batch: "Batch") -> "Images | None":
-        """Return the region that the loss is about, (N, 1, *space) in [0, 1]; None for whole images.
-
-        Raises:
-            MismatchError: the loss is about regions or objects, and the images have none.
-        """
-        if not self.regional:
-            return None
-        if "region" not in batch.layers:
-            raise MismatchError(
-                f"the promise is about the region of each image, and {batch.names[0]!r} has none: add a "
-                "folder region/ or a column region"
-            )
-        return batch.layers["region"]
+        return self.on(batch.truth(), batch.y_hat, self.extent.weights(batch), channels)
 
     @abstractmethod
     def in_regions(self, regions: bool) -> "Loss":
@@ -104,28 +84,8 @@ class Loss(StatedLoss):
             InvalidArgumentError: `regions` is true, and the loss compares whole masked images.
         """
 
-    def check_images(self, known: Callable[[str], bool], *, in_patches: bool) -> None:
-        """Refuse a calibration without the layers that the loss needs, or with masks that do not suit it.
-
-        `known` says whether the images have a layer.
-        """
-
     def check_values(self, values: Values | None) -> None:
         """Refuse images by the values that become 0 and 1, where they are known."""
-
-    def check_training(self) -> None:
-        """Refuse to train a score for a loss for which none is trained."""
-
-    def check_whole(self, name: str) -> None:
-        """Refuse a loss of images that are masked tile by tile, such as this one, if it needs them whole."""
-
-    def scorer_for(self, scorer: Any) -> Any:
-        """Return a scorer as the loss uses it."""
-        return scorer
-
-    def scores_of_grid(self, scores: "list[Images]") -> "list[Images]":
-        """Return the scores, of those of images, from which a grid of lambdas is made."""
-        return scores
 
     def with_pixels(self, window: Callable[[str], PhysicalWindow]) -> "Loss":
         """Return the loss with each length, such as 5 mm, converted to pixels by this function."""
@@ -161,14 +121,6 @@ class Loss(StatedLoss):
     def part(self) -> "Distance | ErrorMap | Loss":
         """The distance or error map that the loss is made of, or the loss itself."""
         return self.error_map or self
-
-    def measures(self, mask: "Images", batch: "Batch") -> dict[str, Array]:
-        """Return what an evaluation measures of each image beside the loss, by column."""
-        return {}
-
-    def summary(self, measured: Mapping[str, Array]) -> dict[str, Any]:
-        """Return fields of an evaluation, from what `measures` returned for all images."""
-        return {}
 
 
 def code_of(loss: Loss) -> str | None:
@@ -263,7 +215,7 @@ class MapLoss(Loss):
             MismatchError: the loss is about regions, and the images have none.
         """
         if self.ratio is not None:
-            self.ratio.check_truth(batch.names, batch.truth(), self.region_of(batch))
+            self.ratio.check_truth(batch.names, batch.truth(), self.extent.weights(batch))
         return super().of_batch(batch, channels)
 
     def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "LossOfImages":
@@ -344,7 +296,7 @@ class MapLoss(Loss):
         if self.ratio is not None:
             error = f"e = {self.ratio.formula}"
             symbols |= {"tolerance": self.ratio.symbol(vars(self).get("tolerance", 0.0))}
-        return symbols | {"p": p, "e": error, "of_image": self.where or " of the image"}
+        return symbols | {"p": p, "e": error, "of_image": self.extent.where or " of the image"}
 
     def raised(self, error: str) -> str:
         """Return a mean of the errors of pixels, each to the exponent, in words; `error` is their root."""

@@ -25,6 +25,7 @@ from conformask.promises.order import Curves
 from conformask.promises.promise import Promise
 from conformask.records.card import CalibrationCard, Domain
 from conformask.records.evaluation import Change
+from conformask.records.extent import REGION
 from conformask.records.reading import Caveat, Geometry
 from conformask.records.words import clipped_text
 from conformask.scores.level import Levelled
@@ -176,7 +177,7 @@ def by_tiles(scorer: Scorer, domain: Domain) -> Tiled:
 
 def compared(admission: Admission, card: CalibrationCard, past: Curves | None, item: Batch) -> Admission:
     """Add what is to be said of scored images beside the calibration images, whose curves are `past`."""
-    is_comparable = "region" in item.layers or not card.loss.regional
+    is_comparable = "region" in item.layers or card.loss.extent != REGION
     looks = appearance(item) if is_comparable else None
     past = None if card.promise.is_weighted else past  # the promise is about images unlike them
     texts = zip(item.names, outliers(past, looks, features_of(item.score)), strict=True)
@@ -350,7 +351,7 @@ def limits_of_means(card: CalibrationCard, curves: Curves | None) -> dict[str, t
     if past is None or past.features is None:
         return {}
     logs = {"score": past.features[:, 0]}
-    if past.appearance is not None and not card.loss.regional:
+    if past.appearance is not None and card.loss.extent != REGION:
         logs |= {role: past.appearance[:, place, 0] for place, role in enumerate(ROLES)}
     limits = {name: np.exp(_limits(values.min(), values.max())) for name, values in logs.items()}
     return {name: (float(least), float(largest)) for name, (least, largest) in limits.items()}

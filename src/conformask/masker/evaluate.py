@@ -23,7 +23,13 @@ from conformask.masker.masker import Masker
 from conformask.masker.measure import SHARES, examples_of, gain_of, measures_of
 from conformask.masker.validation import category_coverage, measurement_of
 from conformask.promises.intervals import bootstrap, correlation
-from conformask.records.evaluation import Evaluation, EvaluationProvenance, ImageRecords, RiskCurve
+from conformask.records.evaluation import (
+    Evaluation,
+    EvaluationProvenance,
+    ImageRecords,
+    ObjectCounts,
+    RiskCurve,
+)
 from conformask.scores.benchmark import compared_on_test
 from conformask.scores.scoring import check_parts, gathered, parts_folder
 
@@ -150,7 +156,7 @@ def evaluate(
         power=power,
         release_share=release_share,
         again=partial(_recalibrate, masker, test, opt_images),
-        **masker.loss.summary(facts),
+        objects=ObjectCounts(*facts["objects"].sum(axis=0).tolist()) if "objects" in facts else None,
     )
     if out is not None and main_process():
         evaluation.save(Path(out))

@@ -59,7 +59,10 @@ def theorem(asked: Asked) -> None:
 
 def layers(asked: Asked) -> None:
     """Refuse images without the layers that the loss needs, or with values that it cannot take."""
-    asked.loss.check_images(asked.images.has, in_patches=asked.request.patches is not None)
+    extent = asked.loss.extent
+    extent.check_layers(asked.images.has)
+    if asked.request.patches is not None:
+        extent.refuse("patches")
     asked.loss.check_values(asked.images.values)
 
 
@@ -238,9 +241,9 @@ def closed_masks(issued: Issued) -> None:
         )
     if card.hidden is not None and CLOSED < card.hidden < 1:
         warn(
-            f"these masks hide {card.hidden:.0%} of {card.loss.whole} on average: the threshold is hard to "
-            "keep with this score, or the loss grows where pixels are hidden; raise the threshold, lower "
-            "the confidence, or use another loss or a better score"
+            f"these masks hide {card.hidden:.0%} of {card.loss.extent.whole} on average: the threshold is "
+            "hard to keep with this score, or the loss grows where pixels are hidden; raise the threshold, "
+            "lower the confidence, or use another loss or a better score"
         )
 
 

@@ -45,7 +45,7 @@ class MaskFiles:
             for name, index in self._indices.items()
         }
         about = (folder, self.masks, triplets.dimensions)
-        of_layers = (LAYERS[name].files_beside(*about) for name in masker.loss.layers)
+        of_layers = (LAYERS[name].files_beside(*about) for name in masker.loss.extent.layers)
         self._of_layers = [files for files in of_layers if files is not None]
         self._films = time_series_of(triplets, self.masks, mask_geometry)
         self._joined = {name: film.path for film in self._films for name in film.names}

@@ -31,6 +31,7 @@ from conformask.promises.order import CalibrationData, Curves, coverage_range, m
 from conformask.promises.promise import DEFAULTS, AnyPromise, Promise
 from conformask.promises.rules import ImageBound, Rule, calibrated_bound
 from conformask.records.card import CalibrationCard
+from conformask.records.extent import REGION
 from conformask.records.selection import ScoreComparison, positive, threshold_in_loss, threshold_of
 from conformask.scores.scorer import Scorer, Tiled, score_of_batch
 
@@ -326,7 +327,9 @@ class Masker:
     ) -> Judged:
         """Mask scored images, as `open` does, and measure them where y is known, unless not `measured`."""
         mask = self.open(item, lambdas)
-        region = item.layers.get("region") if self.loss.regional else self.loss.region_of(item)
+        extent = self.loss.extent
+        lacks_region = extent == REGION and "region" not in item.layers
+        region = None if lacks_region else extent.weights(item)
         if item.y is None or not measured:
             return Judged(mask, region, None, None)
         loss = loss_under(self.loss, mask, item).detach().double().cpu().numpy()

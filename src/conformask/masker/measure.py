@@ -69,7 +69,7 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: Batch) -> dict[
     oracle = loss_on(item, masker.loss).oracle(masker.card.threshold)
     hidden_error, shown_error = _errors(mask, item, region)
     return {
-        **masker.loss.measures(mask, item),
+        **masker.loss.extent.columns(mask, item),
         "name": np.array(item.names),
         "loss": judged_batch.loss,
         "unmasked_loss": _array(unmasked_loss(masker.loss, item)),

@@ -21,6 +21,7 @@ from conformask.promises.order import Curves
 from conformask.promises.promise import Promise
 from conformask.promises.rules import CategoryLambda, Rule
 from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE, CalibrationCard, Domain, now
+from conformask.records.extent import IMAGE
 from conformask.scores.level import Levelled
 from conformask.scores.scorer import Scorer
 
@@ -153,7 +154,8 @@ def recalibrated(
     closed_masks_pass(curves.loss[:, 0], threshold, card.loss.name)
     seen = calibration_data(curves, threshold, loss, start=start)
     terms = _terms(promise, loss, threshold, start, curves, promise.rule(seen))
-    if card.loss.of_part != (curves.hidden is not None):  # maskers of 0.2 kept the shares of images alone
+    is_of_images = card.loss.extent == IMAGE
+    if is_of_images != (curves.hidden is None):  # maskers of 0.2 kept the shares of images alone
         terms["hidden"] = None
     terms["threshold_quantile"] = card.threshold_quantile if threshold == card.threshold else None
     exploratory = card.exploratory or not covered

@@ -165,7 +165,7 @@ class WholeImage:
     def check(self) -> None:
         """Raise for an image that cannot be masked, before any work."""
         masker, image, size, card = self.masker, self.image, self.size, self.masker.card
-        masker.loss.check_whole(image.y_hat.name)
+        masker.loss.extent.refuse("tiles", image.y_hat.name)
         _ = self.factors  # refuses an x that tiles cannot follow
         for layer in (image.layers[name] for name in masker.scorer.layers if name in image.layers):
             if layer.size != size:

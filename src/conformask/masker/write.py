@@ -287,7 +287,7 @@ def _measurable(masker: Masker, triplets: Triplets) -> bool:
     """
     if not (triplets.has_truth and has_theorem(masker.card.promise, masker.loss, triplets.reference)):
         return False
-    if not all(map(triplets.has, masker.loss.layers)):
+    if not all(map(triplets.has, masker.loss.extent.layers)):
         return False
     zeros = torch.zeros(1, masker.card.channels, *min(masker.card.sizes))
     try:

@@ -17,6 +17,7 @@ from conformask.masks.kernels import medians
 from conformask.promises.axes import Group, Simultaneous
 from conformask.promises.order import SLACK, CalibrationData, Curves, best_start, first_crossing
 from conformask.promises.promise import DEFAULTS, Promise
+from conformask.records.extent import IMAGE
 from conformask.records.record import Array
 
 GRID_POINTS = 128
@@ -77,7 +78,7 @@ def lambda_grid(
     at which all masks are 1, and are close together where the mean size or the mean loss of these images
     changes. For a loss relative to what is shown, the first point is the lambda that shows a hundredth.
     """
-    scores = loss.scores_of_grid([item.score.map for item in items])
+    scores = loss.extent.counted_scores([item.score.map for item in items])
     low = _lambda_of_size(family, scores, A_HUNDREDTH if loss.traits.relative else NEARLY_ALL)
     low = low if loss.traits.relative else low / MARGIN
     high = _lambda_of_size(family, scores, 0.0) * MARGIN
@@ -111,7 +112,7 @@ def coarse_grid(family: Family, loss: Loss, items: Sequence[Batch], points: int)
 
     They reach from where the first image shows a hundredth to where the last shows all.
     """
-    scores = loss.scores_of_grid([item.score.map for item in items])
+    scores = loss.extent.counted_scores([item.score.map for item in items])
     low, high = _lambdas_of_size(family, scores, A_HUNDREDTH).min(), _lambdas_of_size(family, scores, 0).max()
     return np.concatenate([[0.0], np.geomspace(float(low), float(high) * (1 + PRECISION), points), [np.inf]])
 
@@ -188,7 +189,7 @@ def measures(
         "distance": losses,
         "size": size,
     }
-    if loss.of_part:
+    if loss.extent != IMAGE:
         columns["hidden"] = hidden_curves(item, family, loss, grid)
     if bounded:
         bound = bound_curves(item, family, loss, grid)
@@ -212,7 +213,7 @@ def hidden_curves(
     item: Batch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> Float[np.ndarray, "n g"]:
     """Compute the hidden share of each image, or of its region, at every lambda of the grid."""
-    score, region = item.score.map, loss.region_of(item)
+    score, region = item.score.map, loss.extent.weights(item)
     if region is None:
         return family.sizes(score, grid)
     inside = region.expand_as(score)

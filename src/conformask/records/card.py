@@ -504,7 +504,8 @@ def hidden_text(card: CalibrationCard, hidden: float, best: float | None = None)
     """Return the mean hidden share of images, and that of the best possible masks, where it is known."""
     if card.lam == math.inf:
         return "Nothing needs hiding: enough calibration images are within the threshold as they are"
-    whole, are = card.promise.named(card.loss.whole), "are" if card.loss.of_objects else "is"
+    extent = card.loss.extent
+    whole, are = card.promise.named(extent.whole), "are" if extent.counts_objects else "is"
     known = ""
     if best is not None:  # it keeps the threshold on every image, where a promise leaves out some
         words = "best possible:" if best <= hidden else "to keep it on every image takes"

@@ -593,7 +593,7 @@ class Evaluation:
     @property
     def errors_of_pixels(self) -> tuple[float, float, int] | None:
         """`hidden_and_shown_error`; None where objects are hidden, which are not wrong by their pixels."""
-        return None if self.card.loss.of_objects else self.images.hidden_and_shown_error
+        return None if self.card.loss.extent.counts_objects else self.images.hidden_and_shown_error
 
     @property
     def n_units(self) -> int:

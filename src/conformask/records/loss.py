@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from conformask.errors import MismatchError
 from conformask.extensions import OVER, Extensions
+from conformask.records.extent import Extent, extent_of
 from conformask.records.names import DISTANCES
 from conformask.records.numbers import DIGITS, Values, rounded_up, written
 from conformask.records.record import Json, from_dict, to_jsonable
@@ -23,13 +24,6 @@ BINARY: Mapping[str, Json] = {"name": "binary", "bounds": "total"}
 """Settings of the family of masks of most losses."""
 LP = re.compile(r"l(\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 """Names of the distances lp, with the exponent."""
-
-
-def whole_of(*, in_region: bool, of_objects: bool) -> str:
-    """Return what hidden shares are shares of."""
-    if of_objects:
-        return "the objects of an image"
-    return "the region of an image" if in_region else "an image"
 
 
 class Texts(NamedTuple):
@@ -115,8 +109,6 @@ class StatedLoss(ABC):
     """How the errors of pixels, or objects, become one number; None for a loss of masked images."""
     regional: bool = False
     """True if only the region of each image counts."""
-    of_objects: ClassVar[bool] = False
-    """True if objects are counted, not pixels."""
     images_left_out: str = ""
     """The share of images for which an allowance for noise may be too small, in words; empty without one."""
     averaged_over: str = ""
@@ -142,29 +134,19 @@ class StatedLoss(ABC):
         return bool(to_jsonable(self.to_json()) == to_jsonable(other.to_json()))
 
     @property
+    def extent(self) -> Extent:
+        """What the loss counts."""
+        return extent_of(regional=self.regional)
+
+    @property
     def traits(self) -> Traits:
         """The traits of the loss."""
         return replace(self.common, masks_images=self.over is None)
-
-    @property
-    def of_part(self) -> bool:
-        """True if hidden shares are not those of whole images, but of regions or objects."""
-        return self.regional or self.of_objects
 
     def error_of(self, share: float) -> float | None:
         """Return the error of a pixel that is off by this share of the range; None for other errors."""
         power = self.traits.power
         return None if power is None else float(share**power)
-
-    @property
-    def whole(self) -> str:
-        """What hidden shares are shares of."""
-        return whole_of(in_region=self.regional, of_objects=self.of_objects)
-
-    @property
-    def where(self) -> str:
-        """The words that limit a sentence to the region; empty for whole images."""
-        return " in the region" if self.regional else ""
 
     @property
     def of_label(self) -> str:
@@ -178,7 +160,7 @@ class StatedLoss(ABC):
             name: f"{value:g}" if isinstance(value, float) else str(value)
             for name, value in self.numbers.items()
         }
-        names = {"over": str(self.over), "of": self.of, "label": self.of_label, "where": self.where}
+        names = {"over": str(self.over), "of": self.of, "label": self.of_label, "where": self.extent.where}
         return {"e": "", **numbers, **names}
 
     def words(self, card: "CalibrationCard") -> dict[str, str]:

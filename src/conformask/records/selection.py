@@ -15,7 +15,8 @@ import numpy as np
 
 from conformask.errors import InvalidArgumentError, MismatchError, warn
 from conformask.promises.order import Curves
-from conformask.records.loss import StatedLoss, whole_of
+from conformask.records.extent import extent_of
+from conformask.records.loss import StatedLoss
 from conformask.records.names import GIVEN, WITHOUT_TRAINING
 from conformask.records.numbers import Values
 from conformask.records.record import Array, from_dict, read_arrays, to_jsonable, write_arrays
@@ -60,7 +61,7 @@ class ScoreComparison:
     @property
     def whole(self) -> str:
         """What the mask sizes are shares of."""
-        return whole_of(in_region=self.in_region, of_objects=self.of_objects)
+        return "the objects of an image" if self.of_objects else extent_of(regional=self.in_region).whole
 
     def times(self, hidden: float) -> str:
         """Return a hidden share as a multiple of that of the score."""

@@ -24,6 +24,7 @@ from conformask.masks.family import Family
 from conformask.promises.intervals import correlation
 from conformask.promises.order import first_crossing, marginal_rank, smallest_marginal_set
 from conformask.records import names
+from conformask.records.extent import IMAGE, REGION
 from conformask.records.selection import ANY_SIZE, CONSTANT, ScoreComparison, Selection, level_of
 from conformask.scores.network_scorer import NetworkScorer
 from conformask.scores.scorer import Heuristic, Patches, Scorer, for_loss, score_of_batch
@@ -118,7 +119,8 @@ class ScoreBenchmark:
             usual = family_by_name(loss.traits.family, loss.traits.exponent or 1.0)
         # binary masks of one score show or hide whole images; grey ones dim all pixels as much as needed, but
         # no object is shown in part
-        family_of = {CONSTANT: usual.grey} if isinstance(usual, Binary) and not loss.of_objects else {}
+        grey = usual.grey if isinstance(usual, Binary) and not loss.extent.counts_objects else None
+        family_of = {} if grey is None else {CONSTANT: grey}
         family_of |= {} if known is None else {known[0]: family}
         others = {
             name: hidden_of(each, loss, family_of.get(name, usual), threshold, counts)
@@ -127,7 +129,7 @@ class ScoreBenchmark:
         constants = items[CONSTANT]
         losses = [loss_on(item, loss).of(torch.ones_like(item.score.map)) for item in constants]
         unmasked = torch.cat(losses).cpu().numpy()
-        masks = [(loss_on(item, loss).oracle(threshold), loss.region_of(item)) for item in constants]
+        masks = [(loss_on(item, loss).oracle(threshold), loss.extent.weights(item)) for item in constants]
         best = [mask_size(mask, region) for mask, region in masks if mask is not None]
         oracle = float(torch.cat(best).mean()) if best else None
         return cls(first, *terms, counts, others, unmasked, oracle)
@@ -153,8 +155,8 @@ class ScoreBenchmark:
             ratios={other: shares.ratio_to(hidden) for other, shares in others.items() if hidden.share},
             oracle=self.oracle,
             correlation=correlation(hidden.sizes, self.unmasked),
-            in_region=self.loss.regional,
-            of_objects=self.loss.of_objects,
+            in_region=self.loss.extent == REGION,
+            of_objects=self.loss.extent.counts_objects,
         )
 
     def hidden(self, scorer: Scorer) -> HiddenShares:
@@ -191,7 +193,7 @@ def hidden_of(
     ranks = np.array([marginal_rank(int(n), CONFIDENCE) for n in before[:, -1]])
     used, places = np.unique((before < ranks[:, None]).sum(axis=1), return_inverse=True)
     lambdas = critical[order[used]]
-    if loss.traits.monotone or loss.of_part or not isinstance(family, Binary):
+    if loss.traits.monotone or loss.extent != IMAGE or not isinstance(family, Binary):
         along = np.concatenate([hidden_curves(item, family, loss, lambdas) for item in items])
     else:
         # critical lambdas are points of the grid, and sizes of binary masks along it are exact

@@ -660,7 +660,7 @@ def averaged(score: Images, sides: tuple[int, ...]) -> Images:
 
 def for_loss(scorer: Scorer, loss: Loss) -> Scorer:
     """Return the scorer as this loss uses it, such as averaged around pixels."""
-    scorer, side = loss.scorer_for(scorer), loss.traits.score_window
+    scorer, side = loss.extent.scorer(scorer), loss.traits.score_window
     if side is None:
         return scorer
     if isinstance(scorer, Tiled | Patches):

@@ -116,7 +116,7 @@ class Given:
         if selection is not None:
             _, least, largest, _ = _facts(selection)
             zero = median_low(largest) if self.higher == "trusted" else min(zero, median_low(least))
-        if used is None or not used.of_objects:  # whose scores are means, which hardly ever tie
+        if used is None or not used.extent.counts_objects:  # whose scores are means, which hardly ever tie
             # rounded as by the score
             values = (np.concatenate(samples) - np.float32(zero)) + np.float32(zero)
             _warn_of_ties(triplets.names, lows, highs, values)

@@ -314,7 +314,7 @@ def test_components_are_objects():
     assert masker.critical_lambdas == pytest.approx(
         cm.calibrate(SCORER, triplets(40, 6), threshold=0.5, loss=ANY).critical_lambdas
     )
-    assert all(map(by_threshold.has, cm.Objects().layers))
+    assert all(map(by_threshold.has, cm.Objects().extent.layers))
     assert "with objects" in repr(by_threshold)
 
 

@@ -249,7 +249,7 @@ def trouble_of(run: Path | None) -> str | None:
         card, _ = read_promise(run)
     except ConformaskError as error:
         return str(error)
-    if card.loss.of_objects:
+    if card.loss.extent.counts_objects:
         return f"{run} is about objects: run `conformask mask {run} DATA OUT`, and drag OUT onto napari"
     return None
 

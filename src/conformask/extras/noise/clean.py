@@ -106,7 +106,8 @@ class CleanLoss(MapLoss):
 
     def of_batch(self, batch: "Batch", channels: int) -> "LossOfImages":
         """Return the loss on the images of a batch, with the noise of their repeats."""
-        return self.on(batch.truth(), batch.y_hat, self.region_of(batch), channels, batch.layers.get("noise"))
+        region, noise = self.extent.weights(batch), batch.layers.get("noise")
+        return self.on(batch.truth(), batch.y_hat, region, channels, noise)
 
     def measured_as(self, kept: StatedLoss) -> "Loss":
         """Return the loss with the reach that was measured for the same loss, which a record kept."""

@@ -9,6 +9,7 @@ import numpy as np
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
 from conformask.losses.base import Loss, NumberOption, OwnOption
 from conformask.losses.window import BY_LARGEST
+from conformask.records.extent import Extent, Layered, Use
 from conformask.records.loss import Texts, Traits
 from conformask.records.numbers import Values
 from conformask.records.record import Array
@@ -73,6 +74,88 @@ class LabelledObjects:
         return met
 
 
+@dataclass(frozen=True)
+class ObjectExtent(Extent):
+    """The objects of each image, which count alike."""
+
+    iou: float
+    """The intersection over union from which on two objects are the same one."""
+    name = "objects"
+    layers = ("labels", "y_labels")
+    whole = "the objects of an image"
+    where = " of the objects"
+    counts_objects = True
+
+    def refuse(self, use: Use, image: str = "") -> None:
+        """Refuse a score trained for objects, patches, and tiles, by which no object is whole."""
+        raise InvalidArgumentError(REFUSED[use].format(image=image))
+
+    def check_layers(self, has: Callable[[str], bool]) -> None:
+        """Refuse a calibration without labels of y_hat and y."""
+        if not all(map(has, self.layers)):
+            raise InvalidArgumentError(
+                "a promise about objects needs labels of the objects of each y_hat and y: labels= and "
+                "y_labels= (Python), or the folder of --objects (command line)"
+            )
+
+    def weights(self, batch: Layered) -> "Images":
+        """Return 1 / area at each pixel of an object, so that objects count alike, (N, 1, *space) float32.
+
+        An image without objects weights all of its pixels: what is hidden of it is then defined.
+        """
+        import torch
+
+        labels, weights = labels_of(batch), []
+        for image in _arrays(labels):
+            objects = LabelledObjects.of(image)
+            weights.append(objects.painted(1 / objects.areas) if len(objects.ids) else np.ones(image.shape))
+        return torch.from_numpy(np.stack(weights)[:, None]).to(labels)
+
+    def scorer(self, scorer: Any) -> "ObjectScorer":
+        """Return the scorer averaged over objects."""
+        from conformask.extras.objects.scorer import ObjectScorer
+        from conformask.scores.scorer import Tiled
+
+        if isinstance(scorer, Tiled):
+            raise InvalidArgumentError(
+                "objects are scored in one pass, not by tiles: leave out --tiled (Tiled), and cut images "
+                "into fields that the score network takes"
+            )
+        return scorer if isinstance(scorer, ObjectScorer) else ObjectScorer(scorer)
+
+    def counted_scores(self, scores: "list[Images]") -> "list[Images]":
+        """Return the scores of objects alone, as the background is always shown."""
+        import torch
+
+        of_objects = torch.cat([score[score > 0] for score in scores])[None, None]
+        if not of_objects.numel():
+            raise InvalidArgumentError("no object of the selection images has a score above 0: add images")
+        return [of_objects]
+
+    def columns(self, mask: "Images", batch: Layered) -> dict[str, Array]:
+        """Return the fields of ObjectCounts of each image, (n, 6); nothing without labels of y."""
+        if "y_labels" not in batch.layers:
+            return {}
+        counts = []
+        for shown_share, own, true in zip(
+            _arrays(mask), _arrays(labels_of(batch)), _arrays(batch.layers["y_labels"]), strict=True
+        ):
+            objects, truth = LabelledObjects.of(own), LabelledObjects.of(true)
+            right, shown = objects.met_by(truth, self.iou), objects.means(shown_share) > 0
+            lacking = ~truth.met_by(objects, self.iou)
+            each = (right | True, right, shown, shown & right, lacking | True, lacking)
+            counts.append([int(flags.sum()) for flags in each])
+        return {"objects": np.array(counts)}
+
+
+REFUSED: Mapping[Use, str] = {
+    "training": "a score is trained for the errors of pixels, such as loss='l1', and promises objects "
+    "afterwards: calibrate(scorer, images, loss=Objects(...))",
+    "patches": "patches go with promises about pixels; objects are shown or hidden whole: leave patches out",
+    "tiles": "{image} is an OME-Zarr or too large for one pass, and by tiles no object is whole: cut it into "
+    "fields of the size of the calibration images, as TIFF or npy",
+}
+"""What is said of each use that promises about objects refuse."""
 J_WRONG = "j the objects of ŷ, j wrong where {wrong}; 0 / 0 is 0"
 OBJECT_TEXTS: Mapping[OfObjects, Texts] = {
     "any": Texts(
@@ -121,10 +204,7 @@ class Objects(Loss):
     over: OfObjects = "wrong"
     iou: float = 0.5
     of = "objects"
-    where = " of the objects"
-    layers = ("labels", "y_labels")
     common = Traits(is_share=True, upper_bound=1.0, family=BY_LARGEST)
-    of_objects = True
     takes_regions = False
     caveat = "Nothing is promised about objects of the reference that the network lacks."
     name_text = "{over}(objects, IoU < {iou})"
@@ -150,6 +230,11 @@ class Objects(Loss):
             raise InvalidArgumentError(f"iou = {self.iou:g}: must be above 0 and at most 1, such as 0.5")
 
     @property
+    def extent(self) -> "ObjectExtent":
+        """The objects of each image."""
+        return ObjectExtent(self.iou)
+
+    @property
     def traits(self) -> Traits:
         """The traits of the loss: the share of wrong ones is divided by what is shown."""
         relative = self.over == "wrong"
@@ -163,53 +248,6 @@ class Objects(Loss):
                 "the label 0"
             )
         return self
-
-    def check_images(self, known: Callable[[str], bool], *, in_patches: bool) -> None:
-        """Refuse a calibration without labels of y_hat and y, or with masks in patches."""
-        if not all(map(known, self.layers)):
-            raise InvalidArgumentError(
-                "a promise about objects needs labels of the objects of each y_hat and y: labels= and "
-                "y_labels= (Python), or the folder of --objects (command line)"
-            )
-        if in_patches:
-            raise InvalidArgumentError(
-                "patches go with promises about pixels; objects are shown or hidden whole: leave patches out"
-            )
-
-    def check_training(self) -> None:
-        """Raise: scores are trained for the errors of pixels."""
-        raise InvalidArgumentError(
-            "a score is trained for the errors of pixels, such as loss='l1', and promises objects "
-            "afterwards: calibrate(scorer, images, loss=Objects(...))"
-        )
-
-    def check_whole(self, name: str) -> None:
-        """Raise for an image that is masked tile by tile."""
-        raise InvalidArgumentError(
-            f"{name} is an OME-Zarr or too large for one pass, and by tiles no object is whole: cut it into "
-            "fields of the size of the calibration images, as TIFF or npy"
-        )
-
-    def scorer_for(self, scorer: Any) -> "ObjectScorer":
-        """Return the scorer averaged over objects."""
-        from conformask.extras.objects.scorer import ObjectScorer
-        from conformask.scores.scorer import Tiled
-
-        if isinstance(scorer, Tiled):
-            raise InvalidArgumentError(
-                "objects are scored in one pass, not by tiles: leave out --tiled (Tiled), and cut images "
-                "into fields that the score network takes"
-            )
-        return scorer if isinstance(scorer, ObjectScorer) else ObjectScorer(scorer)
-
-    def scores_of_grid(self, scores: "list[Images]") -> "list[Images]":
-        """Return the scores of objects alone, as the background is always shown."""
-        import torch
-
-        of_objects = torch.cat([score[score > 0] for score in scores])[None, None]
-        if not of_objects.numel():
-            raise InvalidArgumentError("no object of the selection images has a score above 0: add images")
-        return [of_objects]
 
     def on(
         self, y: "Images", y_hat: "Images", region: "Images | None", channels: int
@@ -232,19 +270,6 @@ class Objects(Loss):
         """Return the loss on the labels of a batch."""
         return self.on(labels_of(batch, "y_labels"), labels_of(batch), None, channels)
 
-    def region_of(self, batch: "Batch") -> "Images":
-        """Return 1 / area at each pixel of an object, so that objects count alike, (N, 1, *space) float32.
-
-        An image without objects weights all of its pixels: what is hidden of it is then defined.
-        """
-        import torch
-
-        labels, weights = labels_of(batch), []
-        for image in _arrays(labels):
-            objects = LabelledObjects.of(image)
-            weights.append(objects.painted(1 / objects.areas) if len(objects.ids) else np.ones(image.shape))
-        return torch.from_numpy(np.stack(weights)[:, None]).to(labels)
-
     @property
     def texts(self) -> Texts:  # type: ignore[override]  # others set it
         """The words for what is counted."""
@@ -266,29 +291,6 @@ class Objects(Loss):
         """Return the threshold in words."""
         return "a tenth" if threshold == 0.1 else super().limit(threshold, values)
 
-    def measures(self, mask: "Images", batch: "Batch") -> dict[str, Array]:
-        """Return the fields of ObjectCounts of each image, (n, 6); nothing without labels of y."""
-        if "y_labels" not in batch.layers:
-            return {}
-        counts = []
-        for shown_share, own, true in zip(
-            _arrays(mask), _arrays(labels_of(batch)), _arrays(batch.layers["y_labels"]), strict=True
-        ):
-            objects, truth = LabelledObjects.of(own), LabelledObjects.of(true)
-            right, shown = objects.met_by(truth, self.iou), objects.means(shown_share) > 0
-            lacking = ~truth.met_by(objects, self.iou)
-            each = (right | True, right, shown, shown & right, lacking | True, lacking)
-            counts.append([int(flags.sum()) for flags in each])
-        return {"objects": np.array(counts)}
-
-    def summary(self, measured: Mapping[str, Array]) -> dict[str, Any]:
-        """Return the counts of objects over all images."""
-        if "objects" not in measured:
-            return {}
-        from conformask.records.evaluation import ObjectCounts
-
-        return {"objects": ObjectCounts(*measured["objects"].sum(axis=0).tolist())}
-
     def _pixels(self, y: Array, y_hat: Array) -> Array:
         """Return 1 at one pixel of each object, and of each wrong object, (2, *space) float32.
 
@@ -304,14 +306,15 @@ class Objects(Loss):
         return pixels.reshape(2, *y_hat.shape)
 
 
-def labels_of(batch: "Batch", layer: str = "labels") -> "Images":
+def labels_of(batch: Layered, layer: str = "labels") -> "Images":
     """Return the labels of y_hat, or of y, of each image, (N, 1, *space)."""
     if layer not in batch.layers:
         raise MismatchError(
             f"the promise is about objects, and {batch.names[0]!r} comes without labels of y_hat and y: give "
             "labels= and y_labels= (Python), or the folder of --objects (command line)"
         )
-    return batch.layers[layer]
+    labels: Images = batch.layers[layer]
+    return labels
 
 
 def _arrays(images: "Images") -> Array:

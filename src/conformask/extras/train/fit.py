@@ -100,7 +100,7 @@ def fit_scorer(
     seed = training.seed
     train, selection = train.in_training(), selection and selection.in_training()
     count = len(train)
-    used.check_training()
+    used.extent.refuse("training")
     used.check_values(train.values)
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)

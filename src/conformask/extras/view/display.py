@@ -32,6 +32,7 @@ from conformask.masker.masker import Judged, Masker
 from conformask.masks.critical import mask_size, unmasked_loss
 from conformask.records.card import Domain
 from conformask.records.evaluation import Evaluation
+from conformask.records.extent import REGION
 from conformask.records.numbers import UNIT, rounded_share
 from conformask.records.reading import CLEAN, Reference
 
@@ -101,7 +102,7 @@ def show(
         [None] * len(item) if images is None else images for images in (item.y, item.layers.get("cues"))
     )
     measurable = has_theorem(masker.card.promise, masker.loss, reference)
-    measurable &= not masker.card.loss.of_objects  # whose labels of y are not known here
+    measurable &= not masker.card.loss.extent.counts_objects  # whose labels of y are not known here
     judged = masker.judge(item, measured=measurable)
     measures = _measure(masker, judged, item)
     rows = [
@@ -165,7 +166,7 @@ def plot(evaluation: Evaluation, ax: Any = None) -> Any:
 def _measure(masker: Masker, judged: Judged, batch: Batch) -> list[tuple[tuple[str, ...], bool | None]]:
     """Return the facts of each image, and whether it is within the threshold."""
     card = masker.card
-    counted = batch.layers.get("region") if card.loss.regional else None
+    counted = batch.layers.get("region") if card.loss.extent == REGION else None
     sizes = [f"hidden {rounded_share(size)}" for size in mask_size(judged.mask, counted).tolist()]
     if judged.loss is None or judged.within is None:
         return [((size,), None) for size in sizes]

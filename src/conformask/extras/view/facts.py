@@ -230,7 +230,7 @@ def _sizes(evaluation: Evaluation) -> Iterator[Fact]:
 def _masks(evaluation: Evaluation) -> Iterator[Fact]:
     """Yield connected parts of masks, and the errors of what they hide and show."""
     parts, errors = evaluation.images.parts, evaluation.errors_of_pixels
-    if evaluation.card.loss.of_objects:
+    if evaluation.card.loss.extent.counts_objects:
         return
     if parts is not None:
         shown, hidden, boundary = map(figure, parts)

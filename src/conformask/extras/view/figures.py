@@ -77,7 +77,7 @@ def sizes(evaluation: Evaluation) -> str | None:
     keys = [(name, colour, dash) for name, _, colour, dash in series]
     marks = [
         svg.key(keys),
-        svg.axes(plot, f"hidden of {evaluation.card.loss.whole}", "images", (svg.percent, svg.whole)),
+        svg.axes(plot, f"hidden of {evaluation.card.loss.extent.whole}", "images", (svg.percent, svg.whole)),
         svg.group([_bars(plot, edges, counts[0], "hidden %", svg.OURS, unit=100)], "fill-opacity:.55"),
         *(
             svg.outline(plot, edges, count, colour, dash)
@@ -163,7 +163,7 @@ def size_by_difficulty(evaluation: Evaluation) -> str | None:
 def risk(evaluation: Evaluation) -> str | None:
     """Draw the error that is left against the share that is hidden, by the score, at best and by no score."""
     curve = evaluation.risk
-    if curve is None or evaluation.card.loss.of_objects:
+    if curve is None or evaluation.card.loss.extent.counts_objects:
         return None
     shares, worst = curve.shares, curve.by_score[0]
     plot = svg.plot((0, 1), (0, 1.08 * (max(curve.by_score) or 1)), top=68)

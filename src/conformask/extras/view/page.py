@@ -184,7 +184,7 @@ def methods_text(evaluation: Evaluation) -> str:
     outputs = "an image-to-image network" if network is None else f"the network {network_label(network)}"
     version = "" if made is None else f" {made.versions['conformask']}"
     operands = " between masked output and masked reference" * card.loss.traits.masks_images
-    oracle, whole = evaluation.mask_size_oracle, card.loss.whole
+    oracle, whole = evaluation.mask_size_oracle, card.loss.extent.whole
     best = "" if oracle is None else f"; the smallest masks that the reference allows hid {share(oracle)}"
     sentences = [
         f"Outputs of {outputs} were masked with conformask{version} [1]: a mask {_values(card)}, computed "

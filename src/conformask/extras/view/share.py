@@ -152,7 +152,7 @@ def shared_case(
         calibrated=calibrated,
         images=sorted(shared, key=lambda image: -image.hidden[calibrated]),
         titles=_titles(shown.reference),
-        hidden_title=f"Hidden{masker.card.promise.named(masker.card.loss.where)}",
+        hidden_title=f"Hidden{masker.card.promise.named(masker.card.loss.extent.where)}",
     )
 
 

@@ -19,6 +19,7 @@ from conformask.masks.family import Family
 from conformask.promises.axes import Simultaneous
 from conformask.promises.rules import ConstantLambda
 from conformask.records.card import CalibrationCard
+from conformask.records.extent import REGION
 from conformask.records.numbers import figure, percent
 from conformask.records.record import Json
 from conformask.records.words import (
@@ -213,7 +214,7 @@ class ImageLosses:
 
 def is_measurable(masker: Masker, image: ViewedImage) -> bool:
     """Return whether the loss of an image is computed; for images in files only an lp distance, by blocks."""
-    if "truth" not in image.sources or (masker.card.loss.regional and "region" not in image.sources):
+    if "truth" not in image.sources or (masker.card.loss.extent == REGION and "region" not in image.sources):
         return False
     if not has_theorem(masker.card.promise, masker.loss, image.reference):
         return False

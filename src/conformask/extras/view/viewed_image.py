@@ -39,6 +39,7 @@ from conformask.masker.admission import Admission, NewImage
 from conformask.masker.masker import Masker
 from conformask.masker.whole import ScoredImage, WholeImage, add_depth, scored_in_memory
 from conformask.masks.family import Family
+from conformask.records.extent import REGION
 from conformask.records.numbers import UNIT
 from conformask.records.reading import CLEAN, Geometry, Reference, Size
 
@@ -326,17 +327,17 @@ def open_image(masker: Masker, image: CollectionImage, report: Tell) -> ViewedIm
 
 def _open_in_memory(masker: Masker, item: Batch, admission: Admission, reference: Reference) -> ViewedImage:
     loss, layers = masker.loss, dict(item.layers)
-    if not loss.regional:
+    if loss.extent != REGION:
         layers.pop("region", None)
     # a promise about regions, or objects, promises nothing for an image without them: nothing is measured
-    known = all(name in layers for name in loss.layers)
+    known = all(name in layers for name in loss.extent.layers)
     item = replace(item, y=item.y if known else None, layers=layers)
     images = {
         "input": item.x, "output": item.y_hat, "score": item.score.map, "truth": item.y,
         "region": layers.get("region"), "map": layers.get("cues"), "labels": layers.get("labels"),
     }  # fmt: skip
     sources = {name: _tensor_source(image) for name, image in images.items() if image is not None}
-    region = loss.region_of(item) if loss.of_objects else None
+    region = loss.extent.weights(item) if loss.extent.counts_objects else None
     if region is not None:  # hidden shares are those of the objects
         item = replace(item, layers=layers | {"region": region})
     size = tuple(item.y_hat.shape[2:])
@@ -357,7 +358,7 @@ def _open_in_files(masker: Masker, whole: OpenedTriplet, report: Tell) -> Viewed
         raise ImageError(
             f"{y.name} has shape {y.header.shape}, but y_hat has {y_hat.header.shape}: they must agree"
         )
-    region = _region(whole) if masker.card.loss.regional else None
+    region = _region(whole) if masker.card.loss.extent == REGION else None
     engine = WholeImage(masker, whole)
     values = zeros_on_disk(f"the score of {whole.name}", engine.shape)
     count = len(engine.windows)
