@@ -20,7 +20,7 @@ OVER = "conformask.over"
 MODULE = '''
 from dataclasses import dataclass
 
-from conformask.losses.base import MapLoss, NumberOption
+from conformask.losses.base import Form, MapLoss, NumberOption
 from conformask.losses.of_images import LargestShown
 from conformask.records.loss import Traits
 
@@ -31,8 +31,7 @@ class Largest(MapLoss):
 
     factor: float
     over = "largest"
-    aggregate = "its largest value at a shown pixel"
-    options = {"factor": NumberOption("the factor", "2")}
+    form = Form("its largest value at a shown pixel", {"factor": NumberOption("the factor", "2")})
     common = Traits(monotone=True)
 
     def __init__(self, loss, factor: float, *, regional=False):

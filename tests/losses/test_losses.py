@@ -1,6 +1,7 @@
 """Each loss against its formula, computed another way; and what its names, numbers and regions mean."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from conformask.losses.means import FalseOmissionRate, Mean, MeanShown, MissRate
 from conformask.losses.of_images import around
 from conformask.losses.perceptual import Ssim
 from conformask.losses.window import Local, LocalShare, MaskedWindow
+from conformask.masker.checks import check_spacing
 from conformask.masks.critical import batch_curves, critical_lambdas, measured_curves
 from conformask.masks.families import Binary, Power, Reciprocal, TrustedMean, WaterFilling, family
 from conformask.records.loss import read_loss
@@ -256,7 +258,7 @@ def test_a_window_by_length_waits_for_the_spacing():
     assert (used.window, used.length) == (None, "5mm")
     with pytest.raises(InvalidArgumentError, match="no number of pixels yet"):
         under(used, MASK)
-    converted = used.with_pixels(Geometry((1.0, 2.0), "mm").window)
+    converted = used.prepared(SimpleNamespace(values=None, window=Geometry((1.0, 2.0), "mm").window))
     assert (converted.window, converted.length) == ((5, 3), "5 x 6 mm")
     assert stored_loss(converted) == converted
     assert MaskedWindow("l1", "9") == MaskedWindow("l1", 9)
@@ -277,15 +279,15 @@ def test_a_window_by_length_is_the_next_odd_number_of_pixels(length, spacing, un
     geometry = Geometry(spacing, unit)
     window = geometry.window(length)
     assert (window.sides, window.length) == (sides, true)
-    MaskedWindow("l1", window.sides, length=window.length).check_spacing(geometry)
+    check_spacing(MaskedWindow("l1", window.sides, length=window.length), geometry)
 
 
 def test_a_window_is_checked_at_the_spacing_of_new_images():
     used = MaskedWindow("l1", (2, 5, 5), length="5 mm")  # as conformask 0.2 rounded it
-    used.check_spacing(Geometry((2.5, 1.005, 1.005), "mm"))
+    check_spacing(used, Geometry((2.5, 1.005, 1.005), "mm"))
     for other in (Geometry((2.5, 1.2, 1.005), "mm"), Geometry((1.005, 1.005), "mm"), None):
         with pytest.raises(MismatchError, match=r"window of 5 mm was \(2, 5, 5\) pixels, but these images"):
-            used.check_spacing(other)
+            check_spacing(used, other)
 
 
 def test_a_region_takes_a_map():

@@ -301,12 +301,11 @@ ALIKE = NewImages()
 
 KINDS: Mapping[str, type[Loss]] = LOSSES.usable()
 """The classes of all losses by name."""
-OWN: Mapping[OwnOption, Any] = {kind.own_option: kind for kind in KINDS.values() if kind.own_option}
+OWN: Mapping[OwnOption, Any] = {kind.form.own: kind for kind in KINDS.values() if kind.form.own}
 """The losses that an option of their own chooses."""
-OVER = {name: kind for name, kind in KINDS.items() if kind.aggregate}
-OVER_TEXT = ". ".join(
-    ["; ".join(f"{kind.aggregate} ({name})" for name, kind in OVER.items()), *(own.over_help for own in OWN)]
-)
+OVER = {name: kind for name, kind in KINDS.items() if kind.form.aggregate}
+AGGREGATES = "; ".join(f"{kind.form.aggregate} ({name})" for name, kind in OVER.items())
+OVER_TEXT = ". ".join([AGGREGATES, *(own.over_help for own in OWN)])
 OVER |= {name: kind for own, kind in OWN.items() for name in own.over if name not in OVER}
 """The losses by what --over calls them."""
 if TYPE_CHECKING:
@@ -354,7 +353,7 @@ class LossChoice:
         """The loss that an option of its own chooses; None where there is none."""
         for own, kind in OWN.items():
             if own.name in self.source:
-                numbers = [name for name in self.numbers if name not in kind.options]
+                numbers = [name for name in self.numbers if name not in kind.form.numbers]
                 for name in ["loss"] * (self.loss is not None) + numbers:
                     raise InvalidArgumentError(
                         f"--{name} is about pixels, and --{own.name} counts {own.name}: leave it out"
@@ -383,7 +382,7 @@ class LossChoice:
             return default if self.weights_path is None else with_weights(default, self.weights_path)
         of, numbers = self.loss or default.of, self.numbers
         for own, kind in OWN.items():
-            for name in numbers.keys() & kind.options.keys():
+            for name in numbers.keys() & kind.form.numbers.keys():
                 raise InvalidArgumentError(
                     f"--{name} goes with --{own.name} of calibrate, which names {own.read}"
                 )
@@ -394,17 +393,18 @@ class LossChoice:
 
 def _number(name: str) -> tuple[str, Any, Any]:
     """Return the option for a number of losses, with those that take it, as a field of a dataclass."""
-    kinds = {each: kind for each, kind in KINDS.items() if name in kind.options}
+    kinds = {each: kind for each, kind in KINDS.items() if name in kind.form.numbers}
     *others, last = kinds
-    own = kinds[last].own_option
-    taken = f"--{own.name}" if own else f"--over {' and '.join(filter(None, (', '.join(others), last)))}"
+    form = kinds[last].form
+    over = " and ".join(filter(None, (", ".join(others), last)))
+    taken = f"--{form.own.name}" if form.own else f"--over {over}"
     hint = get_type_hints(kinds[last].__init__)[name]
     option = str if str in get_args(hint) else hint
-    help_text = f"For {taken}: {kinds[last].options[name].help}"
+    help_text = f"For {taken}: {form.numbers[name].help}"
     return name, Annotated[option | None, Parameter(help=help_text)], None
 
 
-NUMBERS = tuple(dict.fromkeys(name for kind in KINDS.values() for name in kind.options))
+NUMBERS = tuple(dict.fromkeys(name for kind in KINDS.values() for name in kind.form.numbers))
 """The numbers of all losses."""
 if TYPE_CHECKING:
     LossOptions = LossChoice

@@ -75,7 +75,7 @@ def loss_over(
     kinds = {name: kind for name, kind in LOSSES.usable().items() if issubclass(kind, MapLoss)}
     kind: type[MapLoss] = chosen(kinds, over, "over")
     _refuse_numbers(given, f"over {over!r}", signature(kind).parameters)
-    for name, option in kind.options.items():
+    for name, option in kind.form.numbers.items():
         if option.example is not None and name not in given:
             raise InvalidArgumentError(f"over {over!r} needs a {name}, such as {option.example}")
     return kind(plain.loss, **given)

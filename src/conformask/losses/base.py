@@ -4,17 +4,16 @@ Torch is loaded when a loss is computed, not when it is made or described.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.extensions import LOSSES, PACKAGE, Extensions
 from conformask.records.loss import LP, OwnLoss, StatedLoss, Texts, Traits
 from conformask.records.names import DISTANCES
 from conformask.records.numbers import DIGITS, THE_RANGE, Values, rounded_up, written
-from conformask.records.reading import Geometry, PhysicalWindow, Reference
-from conformask.records.record import Array
+from conformask.records.reading import PhysicalWindow, Reference
 from conformask.records.selection import tolerance_of
 
 if TYPE_CHECKING:
@@ -52,17 +51,36 @@ class OwnOption:
     over_help: str
 
 
+@dataclass(frozen=True)
+class Form:
+    """How the command line asks for a loss."""
+
+    aggregate: str = ""
+    """What becomes of an error map, as the help of --over says it; empty for losses without one."""
+    numbers: Mapping[str, NumberOption] = field(default_factory=dict)
+    """The options for the numbers of the loss, by name."""
+    own: OwnOption | None = None
+    """The option that chooses the loss; None where --loss and --over do."""
+
+
+class Readable(Protocol):
+    """Images by what is known of them before one is read, such as `Triplets`."""
+
+    @property
+    def values(self) -> Values | None:
+        """The values that become 0 and 1; None where they are not known."""
+
+    def window(self, length: str) -> PhysicalWindow:
+        """Return the window with a side such as "5mm" in pixels."""
+
+
 class Loss(StatedLoss):
     """The quantity a promise is about: one number per image and mask, 0 for the closed mask."""
 
     takes_regions: ClassVar[bool] = True
     """True if the loss can be about the region of each image alone."""
-    aggregate: ClassVar[str] = ""
-    """What becomes of an error map, as the help of --over says it; empty for losses without one."""
-    options: ClassVar[Mapping[str, "NumberOption"]] = {}
-    """The numbers of the loss that are options of the command line."""
-    own_option: ClassVar[OwnOption | None] = None
-    """The option that chooses the loss; None where --loss and --over do."""
+    form: ClassVar[Form] = Form()
+    """How the command line asks for the loss."""
 
     @abstractmethod
     def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "LossOfImages":
@@ -84,33 +102,13 @@ class Loss(StatedLoss):
             InvalidArgumentError: `regions` is true, and the loss compares whole masked images.
         """
 
-    def check_values(self, values: Values | None) -> None:
-        """Refuse images by the values that become 0 and 1, where they are known."""
+    def prepared(self, images: Readable) -> "Loss":
+        """Return the loss for these images, of which none is read: lengths, such as 5 mm, in their pixels.
 
-    def with_pixels(self, window: Callable[[str], PhysicalWindow]) -> "Loss":
-        """Return the loss with each length, such as 5 mm, converted to pixels by this function."""
+        Raises:
+            InvalidArgumentError: the loss cannot be computed of images with this spacing or range.
+        """
         return self
-
-    def check_spacing(self, geometry: Geometry | None) -> None:
-        """Refuse images whose spacing makes another loss of a length that was given."""
-
-    def check_reference(self, reference: Reference) -> None:
-        """Refuse noisy references by which the loss cannot be computed."""
-
-    def fitted_to(self, images: "Iterable[Triplet]", reference: Reference) -> "Loss":
-        """Return the loss with what these images, whose y is this reference, show of all."""
-        return self
-
-    def measured_as(self, kept: StatedLoss) -> "Loss":
-        """Return the loss with what was measured on images for the same loss, which a record kept."""
-        return self
-
-    def check_measures(self, measures: Mapping[str, Mapping[str, Any]]) -> None:
-        """Refuse images by what was measured of them, by the kind of layer and the name of the image."""
-
-    def warnings(self, unmasked: Array) -> Iterable[str]:
-        """Return what may spoil a promise, by the losses of the calibration images without a mask."""
-        return ()
 
     @property
     def error_map(self) -> "ErrorMap | None":
@@ -121,6 +119,20 @@ class Loss(StatedLoss):
     def part(self) -> "Distance | ErrorMap | Loss":
         """The distance or error map that the loss is made of, or the loss itself."""
         return self.error_map or self
+
+
+def fitted_loss(loss: Loss, images: "Iterable[Triplet]", reference: Reference) -> Loss:
+    """Return a loss with the numbers that these images, whose y is this reference, show of all."""
+    numbers = loss.traits.truth.numbers(images, reference)
+    return replace(cast("Any", loss), **numbers) if numbers else loss
+
+
+def measured_as(loss: Loss, kept: StatedLoss) -> Loss:
+    """Return a loss with the numbers that were measured on images for the same loss, which a record kept."""
+    missing = [name for name in loss.traits.truth.measured if loss.numbers[name] is None]
+    numbers = {name: kept.numbers.get(name) for name in missing}
+    measured = replace(cast("Any", loss), **numbers) if numbers else loss
+    return measured if measured.is_same(kept) else loss
 
 
 def code_of(loss: Loss) -> str | None:
@@ -245,14 +257,17 @@ class MapLoss(Loss):
         part = CHOICES.get(self.of) if isinstance(self.loss, OwnLoss) else self.loss
         return part if isinstance(part, RatioMap) else None
 
-    def check_values(self, values: Values | None) -> None:
-        """Refuse images by the values that become 0 and 1, where they are known."""
+    def prepared(self, images: Readable) -> "Loss":
+        """Return the loss for these images; refuse a range whose 0 is not that of ratios to the truth."""
         if self.ratio is not None:
-            self.ratio.check_values(values)
+            self.ratio.check_values(images.values)
+        return self
 
     def error_of(self, share: float) -> float | None:
         """Return the error of a pixel that is off by this share of the range, or of the truth."""
-        return super().error_of(share) if self.ratio is None else self.ratio.error_of(share)
+        if self.ratio is not None:
+            return self.ratio.error_of(share)
+        return None if self.power is None else float(share**self.power)
 
     @property
     def traits(self) -> Traits:
@@ -322,14 +337,10 @@ class MapLoss(Loss):
         in_values = None if values is None else values.text(share, digits)
         return text if in_values is None else f"{text} ({in_values})"
 
-    def truth_in_words(self, reference: Reference) -> tuple[str, str]:
-        """Return what a noisy reference is taken for, and by which theorem; both are empty for a truth."""
-        return ("the noisy reference", "") if reference.is_noisy else ("", "")
-
     def words(self, card: "CalibrationCard") -> dict[str, str]:
         """Return what stands for the parts of the loss, the promise and its images in sentences."""
         p, limit = self.power or 1.0, self.limit(card.threshold, card.values)
-        truth, by_bound = self.truth_in_words(card.reference)
+        truth, by_bound = self.traits.truth.words(card.reference)
         root = {1.0: "", 2.0: "as a root mean square"}.get(p, f"as a power mean of exponent {p:g}")
         error = {1.0: "error", 2.0: "squared error"}.get(p, f"error to the power {p:g}")
         grey, hidden = "is multiplied by the mask: ", "hidden pixels count as no error"

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from conformask.losses.base import TOLERANCE, AnyMap, MapLoss, NumberOption, checked_tolerance
+from conformask.losses.base import TOLERANCE, AnyMap, Form, MapLoss, checked_tolerance
 from conformask.records.loss import OwnLoss, Texts, Traits
 from conformask.records.names import DISTANCES
 from conformask.records.record import Json
@@ -33,7 +33,7 @@ class Mean(MapLoss):
     """
 
     over = "image"
-    aggregate = "its mean over the image"
+    form = Form("its mean over the image")
     common = Traits(monotone=True, suits_mask_network=True, convex=True)
     name_text = "{of}"
     texts = Texts(
@@ -83,7 +83,7 @@ class MeanShown(MapLoss):
 
     over = "trusted"
     common = Traits(relative=True, convex=True, family=BY_MEAN)
-    aggregate = "its mean over the shown pixels"
+    form = Form("its mean over the shown pixels")
     texts = Texts(
         "mean {label} of what is shown",
         ("Σ m e / Σ m", "sums over all pixels{where}; 0 if nothing is shown"),
@@ -111,7 +111,6 @@ class WrongPixelLoss(MapLoss):
     tolerance: float
     common = Traits(is_share=True)
     name_text = "{over}({of} > {tolerance})"
-    options: ClassVar[Mapping[str, NumberOption]] = {"tolerance": TOLERANCE}
 
     def __init__(self, loss: AnyMap, tolerance: float | str, *, regional: bool = False) -> None:
         super().__init__(loss, regional=regional)
@@ -149,7 +148,7 @@ class MissRate(WrongPixelLoss):
         exponent=1.0,
         family={"name": "binary", "bounds": "total", "kappa": 1.0},
     )
-    aggregate = "the share of the wrong pixels that is shown"
+    form = Form("the share of the wrong pixels that is shown", {"tolerance": TOLERANCE})
     digits = 6  # a larger tolerance would not be a weaker promise, so that it must not be rounded up
     texts = Texts(
         "share of the wrong pixels ({label} above {tolerance}) that are shown",
@@ -190,7 +189,7 @@ class FalseOmissionRate(WrongPixelLoss):
 
     over = "wrong"
     common = Traits(is_share=True, relative=True, family=BY_MEAN)
-    aggregate = "the share of the shown pixels that is wrong"
+    form = Form("the share of the shown pixels that is wrong", {"tolerance": TOLERANCE})
     texts = Texts(
         "share of what is shown that is wrong ({label} above {tolerance})",
         ("Σ m [e > {tolerance}] / Σ m", IS_WRONG, "sums over all pixels{where}; 0 if nothing is shown"),

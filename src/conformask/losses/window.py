@@ -1,13 +1,22 @@
 """Losses of local mean errors: of windows in which hidden pixels count as right, and around shown pixels."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.losses.base import TOLERANCE, AnyMap, Loss, MapLoss, NumberOption, checked_tolerance
+from conformask.losses.base import (
+    TOLERANCE,
+    AnyMap,
+    Form,
+    Loss,
+    MapLoss,
+    NumberOption,
+    Readable,
+    checked_tolerance,
+)
 from conformask.records.loss import Texts, Traits
-from conformask.records.reading import Geometry, PhysicalWindow, parsed
+from conformask.records.reading import PhysicalWindow, parsed
 from conformask.records.record import Json
 
 if TYPE_CHECKING:
@@ -31,7 +40,6 @@ class WindowLoss(MapLoss):
     length: str | None
     """The side where it was given as a length: as given, or with `window` the true one, such as 5 mm."""
     name_text = "{over}({of}, {side})"
-    options: ClassVar[Mapping[str, NumberOption]] = {"window": WINDOW}
 
     def __init__(
         self,
@@ -51,24 +59,19 @@ class WindowLoss(MapLoss):
         checked = _checked_window(window, length)
         super().__init__(loss, regional=regional, window=checked, length=length, **numbers)
 
-    def with_pixels(self, window: Callable[[str], PhysicalWindow]) -> "Loss":
-        """Return the loss with its length converted to pixels."""
+    def prepared(self, images: Readable) -> "Loss":
+        """Return the loss for these images, with its length converted to pixels."""
+        super().prepared(images)
         if self.window is not None or self.length is None:
             return self
-        converted = window(self.length)
+        converted = images.window(self.length)
         return replace(self, window=converted.sides, length=converted.length)
 
-    def check_spacing(self, geometry: Geometry | None) -> None:
-        """Refuse a window given as a length if the images' spacing makes another number of pixels of it."""
-        if self.length is None:
-            return
-        sides = self.window
-        if geometry is None or not isinstance(sides, tuple) or not geometry.spans(sides, self.length):
-            spacing = "no spacing" if geometry is None else f"a spacing of {geometry.text}"
-            raise MismatchError(
-                f"the window of {self.length} was {sides} pixels, but these images have {spacing}: give "
-                "the window again, and train or calibrate with images of this spacing"
-            )
+    @property
+    def traits(self) -> Traits:
+        """The traits of the loss, which is another one on images of another spacing if it has a length."""
+        window = None if self.length is None else PhysicalWindow(self.window, self.length)
+        return replace(super().traits, physical_window=window)
 
     def sides(self, dimensions: int) -> tuple[int, ...]:
         """Return the sides of the window along each axis, in pixels."""
@@ -156,7 +159,7 @@ class Local(LocalLoss):
 
     over = "local"
     common = Traits(monotone=True, family=BY_LARGEST)
-    aggregate = "its largest mean in a window around a shown pixel"
+    form = Form("its largest mean in a window around a shown pixel", {"window": WINDOW})
     texts = Texts(
         "largest mean {label} over {window} around a pixel that is shown",
         ("max {{ē_j : m_j > 0}}", "ē_j the mean of e over {around}", SHOWN),
@@ -197,7 +200,10 @@ class LocalShare(LocalLoss):
     tolerance: float
     over = "local_share"
     common = Traits(relative=True, is_share=True, family=BY_LARGEST)
-    aggregate = "the share of the shown pixels around which that mean is above the tolerance"
+    form = Form(
+        "the share of the shown pixels around which that mean is above the tolerance",
+        {"window": WINDOW, "tolerance": TOLERANCE},
+    )
     name_text = "{over}({of}, {side} > {tolerance})"
     texts = Texts(
         "share of the shown pixels with a mean {label} over {window} around them above {tolerance}",
@@ -207,7 +213,6 @@ class LocalShare(LocalLoss):
         "the share of the pixels shown{where} around which the output is {wrong}, {averaged} over {counted}, "
         "is at most {threshold}",
     )
-    options: ClassVar[Mapping[str, NumberOption]] = {"window": WINDOW, "tolerance": TOLERANCE}
 
     def __init__(
         self,
@@ -255,7 +260,7 @@ class MaskedWindow(WindowLoss):
 
     over = "masked_window"
     common = Traits(monotone=True, convex=True, best_is_exact=False, family={"name": "reciprocal"})
-    aggregate = "its largest mean in a window in which hidden pixels count as right"
+    form = Form("its largest mean in a window in which hidden pixels count as right", {"window": WINDOW})
     texts = Texts(
         "mean {label} in any {window}, what is hidden counted as right",
         ("max Σ m e / n", "sums over the n pixels of each window of {window}", "{outside}"),

@@ -165,5 +165,5 @@ def _reference(card: CalibrationCard) -> list[tuple[str, str]]:
     reference = card.reference
     if not reference.is_noisy:
         return []
-    formula = f": {reference.formula}" if card.loss.traits.subtracts_noise else ""
+    formula = f": {reference.formula}" if card.loss.traits.truth.subtracts_noise else ""
     return [("reference y", f"{reference.text}{formula}")]

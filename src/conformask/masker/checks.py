@@ -8,14 +8,14 @@ import numpy as np
 from jaxtyping import Float
 
 from conformask.arrays import Array
-from conformask.errors import CalibrationError, InvalidArgumentError, verb, warn
+from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, verb, warn
 from conformask.images.scan import DatasetSummary, find_copies
 from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
 from conformask.promises.axes import Columns
 from conformask.promises.order import meets_threshold
 from conformask.promises.promise import Promise
-from conformask.records.reading import Reference
+from conformask.records.reading import Geometry, Reference
 from conformask.scores.scorer import Scorer
 
 if TYPE_CHECKING:
@@ -28,7 +28,21 @@ def check_test_images(masker: "Masker", images: Triplets, seen: DatasetSummary) 
     if images.provenance.population is None:  # tiles cut by conformask are not copies of each other
         warn_of_learnt(seen, masker.scorer, "test")
         warn_of_copies(seen, masker.perceptual_hashes, "test", "the masker was calibrated on")
-    masker.loss.check_spacing(seen.geometry)
+    check_spacing(masker.loss, seen.geometry)
+
+
+def check_spacing(loss: Loss, geometry: Geometry | None) -> None:
+    """Refuse a window given as a length if the images' spacing makes another number of pixels of it."""
+    window = loss.traits.physical_window
+    if window is None:
+        return
+    sides, length = window.sides, window.length
+    if geometry is None or not isinstance(sides, tuple) or not geometry.spans(sides, length):
+        spacing = "no spacing" if geometry is None else f"a spacing of {geometry.text}"
+        raise MismatchError(
+            f"the window of {length} was {sides} pixels, but these images have {spacing}: give "
+            "the window again, and train or calibrate with images of this spacing"
+        )
 
 
 def refuse_noisy(promise: Promise, used: Loss, reference: Reference) -> None:
@@ -40,9 +54,9 @@ def refuse_noisy(promise: Promise, used: Loss, reference: Reference) -> None:
     """
     if not reference.is_noisy:
         return
-    used.check_reference(reference)
+    used.traits.truth.check_reference(reference)
     bounds_clean = used.traits.convex and used.traits.power and promise.axes.statement.bounds_a_mean
-    if not (used.traits.subtracts_noise or bounds_clean):
+    if not (used.traits.truth.subtracts_noise or bounds_clean):
         needed = ", for which it takes a second repeat or a noise model (--noise-model)"
         raise InvalidArgumentError(
             f"these images have {reference.text} in the place of a truth, and a promise about "

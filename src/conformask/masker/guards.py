@@ -11,6 +11,7 @@ from conformask.losses.base import Loss, code_of
 from conformask.masker.case import Asked, Issued, Measured, Scanned
 from conformask.masker.checks import (
     check_sample_size,
+    check_spacing,
     check_threshold,
     refuse_duplicates,
     refuse_known,
@@ -58,12 +59,11 @@ def theorem(asked: Asked) -> None:
 
 
 def layers(asked: Asked) -> None:
-    """Refuse images without the layers that the loss needs, or with values that it cannot take."""
+    """Refuse images without the layers that the loss needs, and patches of what is shown whole."""
     extent = asked.loss.extent
     extent.check_layers(asked.images.has)
     if asked.request.patches is not None:
         extent.refuse("patches")
-    asked.loss.check_values(asked.images.values)
 
 
 def network(asked: Asked) -> None:
@@ -124,8 +124,8 @@ def warn_if_another_hides_less(curves: Curves | None, threshold: float, promise:
 def measured_layers(scanned: Scanned) -> None:
     """Refuse images by their spacing, and by what was measured of their layers."""
     loss, seen = scanned.case.loss, scanned.seen
-    loss.check_spacing(seen.geometry)
-    loss.check_measures(seen.measures)
+    check_spacing(loss, seen.geometry)
+    loss.traits.truth.check_measures(seen.measures)
     for kinds, text, breaks in seen.measures.verdicts():
         if breaks:
             raise CalibrationError(f"nothing can be promised by these {kinds}: {text}")
@@ -214,7 +214,7 @@ NEAR = 0.05
 
 def spoilt_losses(issued: Issued) -> None:
     """Warn of what may spoil the promise, by the losses without a mask."""
-    for text in issued.measured.case.loss.warnings(issued.measured.curves.loss[:, -1]):
+    for text in issued.measured.case.loss.traits.truth.warnings(issued.measured.curves.loss[:, -1]):
         warn(text)
 
 

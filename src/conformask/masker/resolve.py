@@ -9,7 +9,7 @@ import numpy as np
 from conformask.errors import InvalidArgumentError
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import AnyLoss, loss, stored_loss
-from conformask.losses.base import Loss
+from conformask.losses.base import Loss, fitted_loss, measured_as
 from conformask.masker import guards
 from conformask.masker.case import Asked, Case
 from conformask.masker.choices import made_on_selection
@@ -87,7 +87,7 @@ class Prepared(NamedTuple):
 def prepare(asked: Asked) -> Prepared:
     """Fit loss and scorer to the images, of which none is scored."""
     shown = asked.images if asked.selection is None else asked.selection
-    used = asked.loss.fitted_to(shown, shown.reference)
+    used = fitted_loss(asked.loss, shown, shown.reference)
     request = asked.request
     trained = scorer_for(request.scorer, asked.images, used, asked.selection)
     trained = tiled_scorer(trained, asked.images.dimensions) if request.tiled else trained
@@ -183,6 +183,6 @@ def loss_for(
     if used is None:
         raise InvalidArgumentError("this scorer was fitted for no loss: pass loss=")
     if images is not None:
-        used = used.with_pixels(images.window).in_regions(images.has_regions)
+        used = used.prepared(images).in_regions(images.has_regions)
     kept = None if scorer.selection is None else scorer.selection.of
-    return used if kept is None else used.measured_as(kept)
+    return used if kept is None else measured_as(used, kept)

@@ -299,7 +299,7 @@ class CalibrationCard(Domain, Sample, Terms):
     @property
     def reference(self) -> Reference:
         """What y of the calibration images was, with the noise model where the loss used one."""
-        used = self.repeats == 1 and self.loss.traits.subtracts_noise
+        used = self.repeats == 1 and self.loss.traits.truth.subtracts_noise
         return Reference(self.repeats, self.read.noise_model if used else None)
 
     @property

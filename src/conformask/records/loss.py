@@ -13,7 +13,9 @@ from conformask.extensions import OVER, Extensions
 from conformask.records.extent import Extent, extent_of
 from conformask.records.names import DISTANCES
 from conformask.records.numbers import DIGITS, Values, rounded_up, written
+from conformask.records.reading import PhysicalWindow
 from conformask.records.record import Json, from_dict, to_jsonable
+from conformask.records.truth import TRUTH, Truth
 
 if TYPE_CHECKING:
     from conformask.records.card import CalibrationCard
@@ -53,8 +55,8 @@ class Traits:
     """True if the loss is a share of pixels or objects, and so at most 1."""
     masks_images: bool = False
     """True if the loss compares the masked images."""
-    subtracts_noise: bool = False
-    """True if the noise of the reference is subtracted and allowed for."""
+    truth: Truth = TRUTH
+    """What y is taken for."""
     own_bounds: bool = False
     """True if y_hat alone determines the largest loss of an image under a mask."""
     suits_mask_network: bool = False
@@ -71,6 +73,8 @@ class Traits:
     """The exponent p, where the loss can be summed over the blocks of a whole image."""
     wrong_above: float | None = None
     """The error above which a pixel is wrong, where score networks learn how probable that is; else None."""
+    physical_window: PhysicalWindow | None = None
+    """The window where it was given as a length: at another spacing it is another one."""
     score_window: int | tuple[int, ...] | None = None
     """The side of the window that scores are averaged over for the loss; None if they are not."""
     family: Mapping[str, Json] | None = field(default_factory=lambda: BINARY)
@@ -84,7 +88,7 @@ class Traits:
     @property
     def learns_differences(self) -> bool:
         """True if a score network may learn how y lies around y_hat: its errors are |y - y_hat|^p, p >= 1."""
-        learns_errors = self.wrong_above is None and not self.subtracts_noise
+        learns_errors = self.wrong_above is None and not self.truth.subtracts_noise
         return learns_errors and (self.power or 0.0) >= 1
 
 
@@ -109,8 +113,6 @@ class StatedLoss(ABC):
     """How the errors of pixels, or objects, become one number; None for a loss of masked images."""
     regional: bool = False
     """True if only the region of each image counts."""
-    images_left_out: str = ""
-    """The share of images for which an allowance for noise may be too small, in words; empty without one."""
     averaged_over: str = ""
     """The pixels over which the loss averages errors, in words; empty for other losses."""
 
@@ -145,8 +147,7 @@ class StatedLoss(ABC):
 
     def error_of(self, share: float) -> float | None:
         """Return the error of a pixel that is off by this share of the range; None for other errors."""
-        power = self.traits.power
-        return None if power is None else float(share**power)
+        return None
 
     @property
     def of_label(self) -> str:

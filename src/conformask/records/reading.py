@@ -36,8 +36,8 @@ EXTENT = re.compile(rf"{LENGTH.pattern}\s*(?:\^?([23])|([\u00b2\u00b3]))")
 class PhysicalWindow:
     """A window that was given as a length."""
 
-    sides: tuple[int, ...]
-    """Sides in pixels, along each axis."""
+    sides: int | tuple[int, ...] | None
+    """Sides in pixels, of all axes or along each; None before the spacing of the images is known."""
     length: str
     """Its true length along all axes, such as 5 mm, or along each, such as 7.5 x 5 x 5 mm."""
 

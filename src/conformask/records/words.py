@@ -196,9 +196,9 @@ def about_masks(card: CalibrationCard) -> str:
         texts.append(f"The masks consist of {card.parts}, shown or hidden.")
     if card.is_grey:
         texts.append(GREY_TEXT)
-    if loss.caveat is not None and (reference.is_noisy or not loss.traits.subtracts_noise):
+    if loss.caveat is not None and (reference.is_noisy or not loss.traits.truth.subtracts_noise):
         texts.append(loss.caveat)
-    if reference.is_noisy and not loss.traits.subtracts_noise:
+    if reference.is_noisy and not loss.traits.truth.subtracts_noise:
         texts.append(
             f"The calibration images have {reference.text} in the place of a truth. Where the noise has mean "
             "0 and is independent of the input, the loss to it is on average at least that to the clean "
@@ -241,8 +241,8 @@ def release_promise(
         text = f"of all new {unit.plural}, at most {percent(share)} are released and {misses}, {drawn}"
         left = f"P(released, {failure})"
     text = as_sentence(text, exploratory=card.exploratory)
-    if card.loss.traits.subtracts_noise and card.reference.is_noisy:
-        more = card.loss.images_left_out
+    if card.loss.traits.truth.subtracts_noise and card.reference.is_noisy:
+        more = card.loss.traits.truth.images_left_out
         text += f" The noise of the references adds {more} of all new {unit.plural} to those that {misses}."
     sentence = card.sentence_here(caveat, card.promise.named(text))
     is_other = caveat is not None and caveat.other

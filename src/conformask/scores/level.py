@@ -258,7 +258,7 @@ def quarters_of(item: Batch, loss: Loss) -> Iterator[Batch]:
     There are none where a quarter would be too small, or where the loss is not one of the errors of pixels.
     """
     sides = [side // 2 for side in item.y_hat.shape[-2:]]
-    of_pixels = loss.error_map is not None and not loss.traits.subtracts_noise
+    of_pixels = loss.error_map is not None and not loss.traits.truth.subtracts_noise
     if item.y_hat.ndim < 4 or min(sides) < SIDE or not of_pixels:
         return
     x = resized(item.x, item.y_hat)

@@ -182,7 +182,7 @@ class ErrorNetwork(MaskNetwork):
 
     @property
     def _of_clean(self) -> bool:
-        return self.fitted_for.traits.subtracts_noise
+        return self.fitted_for.traits.truth.subtracts_noise
 
     def loss(self, output: Images, y: Images, y_hat: Images, noise: Images | None = None) -> PerImage:
         """Compute mean (m - 1)^2 + 2 m e, which is (1 - m - e)^2 up to a constant.
@@ -261,7 +261,7 @@ class Packaged(MaskNetwork):
 
     def score(self, output: Images) -> Images:
         """Return the expected error, in (0, 1], or its power."""
-        squared = self.fitted_for.traits.subtracts_noise
+        squared = self.fitted_for.traits.truth.subtracts_noise
         return to_power(super().score(output), 2.0 if squared else self.fitted_for.traits.exponent or 1.0)
 
 

@@ -32,6 +32,7 @@ from conformask.extras.noise.checks import (
     split,
     verdicts,
 )
+from conformask.losses.base import fitted_loss
 from conformask.records.reading import NoiseModel
 from real_images import clean, packaged_photographs, repeats
 
@@ -165,7 +166,7 @@ def test_drift_is_not_noise():
     drifted = measure_reference(b, b, b, 0.7 * c + 0.1).two
     assert drifted.correlation.range == correlation(b, c).range == 1
     images = cm.Triplets.from_arrays(b, b, b, repeats=0.7 * c + 0.1)
-    assert cm.CleanMean("l2").fitted_to(images, images.reference).reach == 1
+    assert fitted_loss(cm.CleanMean("l2"), images, images.reference).reach == 1
 
 
 def test_what_moved_has_no_range():

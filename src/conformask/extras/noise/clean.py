@@ -13,13 +13,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from conformask.errors import InvalidArgumentError, chosen
-from conformask.losses.base import AnyMap, Loss, MapLoss, NumberOption
+from conformask.losses.base import AnyMap, Form, MapLoss, NumberOption
 from conformask.losses.means import Mean
 from conformask.losses.window import BY_LARGEST, SHOWN, WINDOW, Local, LocalLoss
-from conformask.records.loss import StatedLoss, Texts, Traits
+from conformask.records.loss import Texts, Traits
 from conformask.records.numbers import percent
 from conformask.records.reading import Reference
-from conformask.records.record import Array
+from conformask.records.record import Array, Json
+from conformask.records.truth import Truth
 
 if TYPE_CHECKING:
     from conformask.arrays import Batch, Images, Triplet
@@ -49,6 +50,83 @@ NOISE_OPTIONS = {
 }
 
 
+@dataclass(frozen=True)
+class CleanTruth(Truth):
+    """The clean image behind a reference with noise."""
+
+    allowance: Allowance
+    """How the allowance for noise is computed."""
+    eta: float
+    """The share of images for which it may be too small."""
+    reach: float | None
+    """The number of pixels along each axis from which on noise is independent; None before it is measured."""
+    judged: str
+    """What the central limit theorem judges, in words."""
+    subtracts_noise = True
+    measured = ("reach",)
+
+    @property
+    def images_left_out(self) -> str:
+        """The share of images for which the allowance may be too small, in words."""
+        return f"{'about' if self.allowance == 'clt' else 'at most'} {percent(self.eta)}"
+
+    def words(self, reference: Reference) -> tuple[str, str]:
+        """Return what a noisy reference is taken for, and by which theorem; both are empty for a truth."""
+        if not reference.is_noisy:
+            return "", ""
+        bound = "the central limit theorem for about" if self.allowance == "clt" else "an exact bound for"
+        share = f"{100 * self.eta:.4g} %"
+        return "the clean image behind the noise", f", by {bound} all but {share} of images"
+
+    def check_reference(self, reference: Reference) -> None:
+        """Refuse noise that is not known and, where the allowance is exact, noise that is not measured."""
+        reference.refuse_unknown_noise()
+        if self.allowance == "exact" and reference.model is not None:
+            raise InvalidArgumentError(
+                "allowance exact: a noise model is assumed, not measured, so no allowance for it is exact; "
+                "take allowance clt, or give a second repeat"
+            )
+
+    def numbers(self, images: "Iterable[Triplet]", reference: Reference) -> Mapping[str, Json]:
+        """Return the reach of the noise that the repeats of images show, unless it is given.
+
+        A larger reach only makes masks smaller, and clean losses grow with the mask. So a promise holds if
+        the reach is at least that of the noise, on whichever images it was measured.
+        """
+        if self.reach is not None or not reference.is_noisy:
+            return {}
+        from conformask.extras.noise.repeats import reach_of
+
+        return {"reach": reach_of(images, reference, self.allowance)}
+
+    def check_measures(self, measures: Mapping[str, Mapping[str, Any]]) -> None:
+        """Refuse images with noise that reaches farther than the loss allows for."""
+        from conformask.extras.noise.checks import pooled_correlation, reach_shown
+        from conformask.extras.noise.repeats import REPEATS
+
+        pooled = pooled_correlation(measures.get(REPEATS.name, {}).values())
+        if self.reach is None or pooled is None:
+            return
+        shown = reach_shown(pooled, self.allowance)
+        if shown > self.reach * (1 if self.allowance == "exact" else SHORT):
+            raise InvalidArgumentError(
+                f"the noise of the repeats reaches {shown:g} pixels, and reach = {self.reach:g} allows for "
+                f"less: give reach={shown:g} (--reach {shown:g}). It may be chosen now, as it only makes "
+                "masks smaller"
+            )
+
+    def warnings(self, unmasked: Array) -> Iterable[str]:
+        """Yield that images have too few noisy pixels for the central limit theorem, by their losses."""
+        few = int((unmasked >= UNKNOWN).sum())
+        if few and self.allowance == "clt":
+            yield (
+                f"{few} of the {len(unmasked)} calibration images are too small or too dark for an allowance "
+                f"by the central limit theorem: it takes {LIT} independent pixels in which the repeats "
+                f"differ in {self.judged}. Take larger images or windows, or repeats with more counts, or "
+                "leave what is black out of the region; allowance exact takes 200 x 200 pixels"
+            )
+
+
 @dataclass(frozen=True, init=False)
 class CleanLoss(MapLoss):
     """A loss of the squared error less the noise of the reference, with an allowance for that noise."""
@@ -62,8 +140,8 @@ class CleanLoss(MapLoss):
 
     None before it is measured on images.
     """
-    common = Traits(subtracts_noise=True)
-    judged_in: ClassVar[str] = "an image"
+    judged: ClassVar[str] = "an image"
+    """What the central limit theorem judges, in words."""
     name_text = "{over}({of}, {allowance})"
 
     def __init__(
@@ -109,64 +187,11 @@ class CleanLoss(MapLoss):
         region, noise = self.extent.weights(batch), batch.layers.get("noise")
         return self.on(batch.truth(), batch.y_hat, region, channels, noise)
 
-    def measured_as(self, kept: StatedLoss) -> "Loss":
-        """Return the loss with the reach that was measured for the same loss, which a record kept."""
-        if not isinstance(kept, CleanLoss) or not replace(kept, reach=self.reach).is_same(self):
-            return self
-        return replace(self, reach=self.reach or kept.reach)
-
-    def check_reference(self, reference: Reference) -> None:
-        """Refuse noise that is not known and, where the allowance is exact, noise that is not measured."""
-        reference.refuse_unknown_noise()
-        if self.allowance == "exact" and reference.model is not None:
-            raise InvalidArgumentError(
-                "allowance exact: a noise model is assumed, not measured, so no allowance for it is exact; "
-                "take allowance clt, or give a second repeat"
-            )
-
-    def fitted_to(self, images: "Iterable[Triplet]", reference: Reference) -> "Loss":
-        """Return the loss with the reach of the noise that the repeats of images show, unless it has one.
-
-        A larger reach only makes masks smaller, and clean losses grow with the mask. So a promise holds if
-        the reach is at least that of the noise, on whichever images it was measured.
-        """
-        if self.reach is not None or not reference.is_noisy:
-            return self
-        from conformask.extras.noise.repeats import reach_of
-
-        return replace(self, reach=reach_of(images, reference, self.allowance))
-
-    def check_measures(self, measures: Mapping[str, Mapping[str, Any]]) -> None:
-        """Refuse images with noise that reaches farther than the loss allows for."""
-        from conformask.extras.noise.checks import pooled_correlation, reach_shown
-        from conformask.extras.noise.repeats import REPEATS
-
-        pooled = pooled_correlation(measures.get(REPEATS.name, {}).values())
-        if self.reach is None or pooled is None:
-            return
-        shown = reach_shown(pooled, self.allowance)
-        if shown > self.reach * (1 if self.allowance == "exact" else SHORT):
-            raise InvalidArgumentError(
-                f"the noise of the repeats reaches {shown:g} pixels, and reach = {self.reach:g} allows for "
-                f"less: give reach={shown:g} (--reach {shown:g}). It may be chosen now, as it only makes "
-                "masks smaller"
-            )
-
-    def warnings(self, unmasked: Array) -> Iterable[str]:
-        """Yield that images have too few noisy pixels for the central limit theorem, by their losses."""
-        few = int((unmasked >= UNKNOWN).sum())
-        if few and self.allowance == "clt":
-            yield (
-                f"{few} of the {len(unmasked)} calibration images are too small or too dark for an allowance "
-                f"by the central limit theorem: it takes {LIT} independent pixels in which the repeats "
-                f"differ in {self.judged_in}. Take larger images or windows, or repeats with more counts, or "
-                "leave what is black out of the region; allowance exact takes 200 x 200 pixels"
-            )
-
     @property
     def traits(self) -> Traits:
         """The traits of the loss, which has no largest value: an allowance has none."""
-        return replace(super().traits, upper_bound=None)
+        truth = CleanTruth(self.allowance, self.eta, self.reach, self.judged)
+        return replace(super().traits, upper_bound=None, truth=truth)
 
     @property
     def in_one_grid(self) -> bool:
@@ -198,19 +223,6 @@ class CleanLoss(MapLoss):
             f"the mean over the k = {reach}^d grids of pixels {reach} apart of sqrt(2 V l / N) + "
             f"7 R l / (3 N − 3), N the pixels of a grid, {variance}, l = ln(2 k / {eta}), {span}"
         )
-
-    @property
-    def images_left_out(self) -> str:  # type: ignore[override]  # others set it
-        """The share of images for which the allowance may be too small, in words."""
-        return f"{'about' if self.allowance == 'clt' else 'at most'} {percent(self.eta)}"
-
-    def truth_in_words(self, reference: Reference) -> tuple[str, str]:
-        """Return what a noisy reference is taken for, and by which theorem; both are empty for a truth."""
-        if not reference.is_noisy:
-            return "", ""
-        bound = "the central limit theorem for about" if self.allowance == "clt" else "an exact bound for"
-        share = f"{100 * self.eta:.4g} %"
-        return "the clean image behind the noise", f", by {bound} all but {share} of images"
 
     @property
     def caveat(self) -> str:  # type: ignore[override]  # others set it
@@ -276,9 +288,10 @@ class CleanMean(CleanLoss):
     """
 
     over = "clean"
-    aggregate = (
+    form = Form(
         "where DATA has noisy repeats/NAME_1 and NAME_2 in the place of y/, or NAME_1 and --noise-model, the "
-        "mean of l2 to the clean image"
+        "mean of l2 to the clean image",
+        NOISE_OPTIONS,
     )
     texts = Texts(
         "mean {label} to the clean image" + ALLOWED,
@@ -291,7 +304,6 @@ class CleanMean(CleanLoss):
         Mean.texts.event,
         Mean.texts.limit,
     )
-    options: ClassVar[Mapping[str, NumberOption]] = NOISE_OPTIONS
 
     def __init__(
         self,
@@ -348,9 +360,11 @@ class CleanLocal(CleanLoss, LocalLoss):
     """
 
     over = "clean_local"
-    common = Traits(subtracts_noise=True, monotone=True, family=BY_LARGEST)
-    judged_in = "the window around each pixel that is shown"
-    aggregate = "likewise the largest mean in a window around a shown pixel"
+    common = Traits(monotone=True, family=BY_LARGEST)
+    judged = "the window around each pixel that is shown"
+    form = Form(
+        "likewise the largest mean in a window around a shown pixel", {"window": WINDOW, **NOISE_OPTIONS}
+    )
     name_text = "{over}({of}, {side}, {allowance})"
     texts = Texts(
         "largest mean {label} over {window} around a pixel that is shown, to the clean image" + ALLOWED,
@@ -364,7 +378,6 @@ class CleanLocal(CleanLoss, LocalLoss):
         Local.texts.event,
         Local.texts.limit,
     )
-    options: ClassVar[Mapping[str, NumberOption]] = {"window": WINDOW, **NOISE_OPTIONS}
 
     def __init__(
         self,

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
-from conformask.losses.base import Loss, NumberOption, OwnOption
+from conformask.losses.base import Form, Loss, NumberOption, OwnOption
 from conformask.losses.window import BY_LARGEST
 from conformask.records.extent import Extent, Layered, Use
 from conformask.records.loss import Texts, Traits
@@ -208,20 +208,22 @@ class Objects(Loss):
     takes_regions = False
     caveat = "Nothing is promised about objects of the reference that the network lacks."
     name_text = "{over}(objects, IoU < {iou})"
-    options: ClassVar[Mapping[str, NumberOption]] = {
-        "iou": NumberOption(
-            "the IoU with an object of y below which an object of y_hat is wrong; 0.5 if not given."
-        )
-    }
-    own_option = OwnOption(
-        "objects",
-        "Promise objects, such as nuclei, shown or hidden whole: the folder beside y_hat/ with labels "
-        "y_hat/NAME and y/NAME, 0 for the background; or components:T, for the parts of y_hat and y above T "
-        "in [0, 1].",
-        "labels of the objects",
-        get_args(OfObjects),
-        "With --objects: the share of the objects shown that is wrong, if not given; of the wrong ones that "
-        "is shown (missed); whether any is (any)",
+    form = Form(
+        numbers={
+            "iou": NumberOption(
+                "the IoU with an object of y below which an object of y_hat is wrong; 0.5 if not given."
+            )
+        },
+        own=OwnOption(
+            "objects",
+            "Promise objects, such as nuclei, shown or hidden whole: the folder beside y_hat/ with labels "
+            "y_hat/NAME and y/NAME, 0 for the background; or components:T, for the parts of y_hat and y "
+            "above T in [0, 1].",
+            "labels of the objects",
+            get_args(OfObjects),
+            "With --objects: the share of the objects shown that is wrong, if not given; of the wrong ones "
+            "that is shown (missed); whether any is (any)",
+        ),
     )
 
     def __post_init__(self) -> None:

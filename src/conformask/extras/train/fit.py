@@ -24,6 +24,7 @@ from conformask.extras.train.training import fit
 from conformask.images.scan import scan
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import AnyLoss, loss as loss_from
+from conformask.losses.base import fitted_loss
 from conformask.masks.families import families_for
 from conformask.records import names
 from conformask.records.record import exclusive_folder, places, refuse_unclaimed
@@ -92,7 +93,7 @@ def fit_scorer(
         ('mask', 'l1')
     """
     refuse_others(train, selection)
-    out, used = Path(out), loss_from(loss).with_pixels(train.window)
+    out, used = Path(out), loss_from(loss).prepared(train)
     refuse_unclaimed(places(out, "training.json", "scorer.json"))
     options = network if isinstance(network, NetworkOptions) else NetworkOptions(module=network)
     threshold = threshold_in_loss(threshold, used, train.values)
@@ -101,13 +102,12 @@ def fit_scorer(
     train, selection = train.in_training(), selection and selection.in_training()
     count = len(train)
     used.extent.refuse("training")
-    used.check_values(train.values)
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
     used = used.in_regions(selection.has_regions and used.takes_regions)
-    for part in (train, selection) if used.traits.subtracts_noise else ():
+    for part in (train, selection) if used.traits.truth.subtracts_noise else ():
         part.reference.refuse_unknown_noise()
-    used = used.fitted_to(selection, selection.reference)
+    used = fitted_loss(used, selection, selection.reference)
     first = train[0].y_hat
     used_head = head_for(scorer, used, options, len(first))
     check_loss(used, used_head, first.shape)
