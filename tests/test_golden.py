@@ -48,7 +48,7 @@ def sentences():
     for loss, (terms, *_) in LOSSES.items():
         of_loss = card(**terms).loss
         yield f"# {loss}: {of_loss.name}"
-        yield from (of_loss.label, of_loss.formula, str(of_loss.caveat))
+        yield from (of_loss.words.label, of_loss.words.formula, str(of_loss.words.caveat))
         for who, (promise_terms, _) in PROMISES.items():
             promise = cm.Promise(**{"guarantee": "marginal", **promise_terms})
             try:

@@ -4,12 +4,17 @@ A commit that lowers a number lowers it here too; one that raises it says why, i
 """
 
 import ast
+import importlib
 import os
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import conformask
+from conformask.losses.base import Loss
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
@@ -25,6 +30,8 @@ ENTERED = {
     "files of mask": 54,  # the contract of verbs
     "functions of mask": 478,  # the contract of verbs
 }
+LOSS = 16
+"""Members of the contract of losses."""
 REACH = """
 import os, sys, threading
 from contextlib import redirect_stdout
@@ -85,6 +92,30 @@ def test_the_house_does_not_grow():
         "getattr and hasattr": sum(getattr(call.func, "id", "") in ("getattr", "hasattr") for call in calls),
     }
     assert {name: n for name, n in measured.items() if n > MOST[name]} == {}
+
+
+def subclasses(kind):
+    return {each for child in kind.__subclasses__() for each in {child, *subclasses(child)}}
+
+
+def members(kind):
+    """Return the members of a contract and its parents, but for those that every class has."""
+    own = [parent for parent in kind.__mro__ if parent.__module__.startswith("conformask.")]
+    names = {name for parent in own for name in {*vars(parent), *vars(parent).get("__annotations__", {})}}
+    return {name for name in names if not name.startswith(("__", "_abc"))}
+
+
+def test_the_contract_of_losses_is_small_and_has_no_member_for_one_guest():
+    for module in pkgutil.walk_packages(conformask.__path__, "conformask."):
+        if module.name.startswith(
+            ("conformask.losses.", "conformask.extras.noise.", "conformask.extras.objects.")
+        ):
+            importlib.import_module(module.name)
+    below = [kind for kind in subclasses(Loss) if kind.__module__.startswith("conformask.")]
+    files = {name: {kind.__module__ for kind in below if name in vars(kind)} for name in members(Loss)}
+    of_base = {name for kind in below if kind.__module__ == Loss.__module__ for name in vars(kind)}
+    assert len(files) <= LOSS
+    assert {name: where for name, where in files.items() if len(where) == 1 and name not in of_base} == {}
 
 
 @pytest.mark.thorough

@@ -11,7 +11,7 @@ import pytest
 import conformask as cm
 from conformask.errors import ConformaskError
 from conformask.losses import loss_over
-from conformask.losses.base import code_of
+from conformask.losses.masked_distance import code_of
 from conformask.records.loss import LOSSES
 from installed import install
 from synthetic_triplets import arrays
@@ -93,8 +93,8 @@ def test_it_is_known_in_python(package, found_in):
     found_in(package)
     assert list(LOSSES)[-1] == "largest"
     used = loss_over("l1", "largest", {"factor": 3.0})
-    assert used.name == used.label == "largest(l1)"
-    assert used.texts.event == "the loss largest(l1){where} is at most {threshold}"
+    assert used.name == used.words.label == "largest(l1)"
+    assert used.texts.event == "the loss {name}{where} is at most {threshold}"
     assert code_of(used) is not None
     assert code_of(cm.Mean("l1")) is None
 

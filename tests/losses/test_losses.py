@@ -11,9 +11,8 @@ from scipy.ndimage import gaussian_filter, uniform_filter
 from conformask.arrays import Batch, Score
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses import loss, loss_over, stored_loss
-from conformask.losses.base import code_of
 from conformask.losses.distances import CustomErrorMap, Lp
-from conformask.losses.masked_distance import CustomLoss
+from conformask.losses.masked_distance import CustomLoss, code_of, measured_by
 from conformask.losses.means import FalseOmissionRate, Mean, MeanShown, MissRate
 from conformask.losses.of_images import around
 from conformask.losses.perceptual import Ssim
@@ -192,13 +191,13 @@ def test_names_and_labels():
     ]  # fmt: skip
     assert loss("l1").in_regions(True).name == "l1 in the region"
     assert Mean("l1") == loss("l1"), "the paper's form of lp"
-    assert MaskedWindow("l1", 9).label == "mean L1 in any 9 x 9 pixels, what is hidden counted as right"
-    assert Local("l1", 9).label == "largest mean L1 over 9 x 9 pixels around a pixel that is shown"
+    assert MaskedWindow("l1", 9).words.label == "mean L1 in any 9 x 9 pixels, what is hidden counted as right"
+    assert Local("l1", 9).words.label == "largest mean L1 over 9 x 9 pixels around a pixel that is shown"
 
 
 def test_what_the_paper_knows():
-    assert loss("l2").part == Lp(2.0)
-    assert loss("ssim").part == Ssim()
+    assert measured_by(loss("l2")) == Lp(2.0)
+    assert measured_by(loss("ssim")) == Ssim()
     assert all(loss(name).traits.masks_images for name in ("l2", "ssim"))
     assert not any(used.traits.masks_images for used in [*ALL[4:], ALL[2], loss("l1").in_regions(True)])
 

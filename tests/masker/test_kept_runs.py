@@ -181,7 +181,7 @@ def test_a_promise_about_windows_says_what_it_counts(folder):
     card = loaded(folder / "groups_of_windows").card
     assert "in any 5 x 5 pixels what stays visible in the region is off by at most" in card.sentence
     assert "multiplied by the mask: pixels hidden or outside it count as no error" in card.sentence
-    assert card.loss.formula.startswith("max Σ m e / n, ")
+    assert card.loss.words.formula.startswith("max Σ m e / n, ")
 
 
 def test_it_has_the_same_rule_promise_and_fingerprint(kept):

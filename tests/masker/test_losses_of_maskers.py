@@ -621,7 +621,7 @@ def test_the_measured_loss_is_that_of_the_formula(text, regional, grey):
         pytest.skip("there are no grey masks for this loss, as another test asserts")
     for word, texts in IN_REGIONS.items():
         text = text.replace(word, texts[regional])
-    assert loss.in_regions(regional).formula == text
+    assert loss.in_regions(regional).words.formula == text
 
     x, y_hat, y = arrays(2 * CALIBRATED + NEW, 3)
     inside = np.random.default_rng(0).random(y.shape[:3]) < (0.6 if regional else 2)
@@ -643,7 +643,7 @@ def test_the_measured_loss_is_that_of_the_formula(text, regional, grey):
             selection=selection,
             family="grey" if grey else None,
         )
-    assert masker.card.loss.formula == text
+    assert masker.card.loss.words.formula == text
     if isinstance(loss, cm.LocalShare):  # images of 64 pixels are too small for a promise that shows some
         masker = replace(masker, rule=replace(masker.rule, lam=0.06))
     measured = cm.evaluate(masker, new).images

@@ -15,6 +15,7 @@ from conformask.errors import MismatchError
 from conformask.masker.admission import outliers
 from conformask.masker.write import write_masks
 from conformask.promises.order import Curves
+from conformask.records.extent import REGION
 from conformask.testing import small_masker, small_triplets
 
 FAR = "far outside of the calibration images"
@@ -112,7 +113,7 @@ def test_arrays_without_their_region_are_not_compared_with_what_was_in_regions()
     region[8:16, 8:16] = 1
     seen, new = (images(100, seed, region, regions=[region] * 100) for seed in (0, 1))
     masker = cm.calibrate(cm.Heuristic(cm.residual, channels=1), seen, threshold=0.03, loss="l1")
-    assert masker.card.loss.regional
+    assert masker.card.loss.extent == REGION
     assert sum(bool(warned(masker, triplet.x[0], triplet.y_hat[0])) for triplet in new) <= 2
     dark = replace(new[0], x=new[0].x / 255)
     assert masker.check(dark)[0].startswith("x: darker")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
-from conformask.losses.base import CHOICES, Loss, MapLoss, code_of
-from conformask.losses.masked_distance import MaskedDistance
+from conformask.losses.base import CHOICES, Loss, MapLoss
+from conformask.losses.masked_distance import MaskedDistance, code_of
 from conformask.losses.means import FalseOmissionRate, Mean
-from conformask.records.loss import LOSSES, OwnLoss, StatedLoss, is_built_in
+from conformask.records.extent import REGION
+from conformask.records.loss import LOSSES, OwnLoss, StatedLoss, is_built_in, is_same
 from conformask.records.names import DISTANCES
 from conformask.records.record import Json
 
@@ -104,10 +105,10 @@ def stored_loss(stored: StatedLoss, given: AnyLoss | None = None, code: str | No
             f"this was made for your own loss {stored.of!r}: pass it again with loss=, or "
             "install the package that adds it"
         )
-    used = loss(stored.of if given is None else given).in_regions(stored.regional)
+    used = loss(stored.of if given is None else given).in_regions(stored.extent == REGION)
     if isinstance(used, MapLoss) and isinstance(stored, MapLoss) and used.over != stored.over:
         used = replace(stored, loss=used.loss)
-    if not used.is_same(stored):
+    if not is_same(used, stored):
         raise MismatchError(f"this was made for {stored.name!r}, not {used.name!r}")
     if code is not None and code_of(used) != code:
         raise MismatchError(

@@ -9,19 +9,21 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from conformask.errors import ImageError, InvalidArgumentError
-from conformask.extensions import LOSSES, PACKAGE, Extensions
-from conformask.records.loss import LP, OwnLoss, StatedLoss, Texts, Traits
+from conformask.extensions import LOSSES, Extensions
+from conformask.losses.words import MapWords
+from conformask.records.extent import Extent, extent_of
+from conformask.records.loss import LP, OwnLoss, StatedLoss, Traits, is_same
+from conformask.records.loss_words import LossWords, Texts
 from conformask.records.names import DISTANCES
-from conformask.records.numbers import DIGITS, THE_RANGE, Values, rounded_up, written
+from conformask.records.numbers import Values
 from conformask.records.reading import PhysicalWindow, Reference
 from conformask.records.selection import tolerance_of
 
 if TYPE_CHECKING:
-    from conformask.arrays import Batch, Distance, ErrorMap, Images, Triplet
+    from conformask.arrays import Batch, ErrorMap, Images, Triplet
     from conformask.losses.of_images import LossOfImages
 
     AnyMap = str | ErrorMap | OwnLoss
-    from conformask.records.card import CalibrationCard
 else:
     AnyMap = object
 CHOICES: Extensions[object] = Extensions(LOSSES, object, {name: name for name in DISTANCES})
@@ -77,8 +79,6 @@ class Readable(Protocol):
 class Loss(StatedLoss):
     """The quantity a promise is about: one number per image and mask, 0 for the closed mask."""
 
-    takes_regions: ClassVar[bool] = True
-    """True if the loss can be about the region of each image alone."""
     form: ClassVar[Form] = Form()
     """How the command line asks for the loss."""
 
@@ -115,11 +115,6 @@ class Loss(StatedLoss):
         """The error map that the loss is made of, if any."""
         return None
 
-    @property
-    def part(self) -> "Distance | ErrorMap | Loss":
-        """The distance or error map that the loss is made of, or the loss itself."""
-        return self.error_map or self
-
 
 def fitted_loss(loss: Loss, images: "Iterable[Triplet]", reference: Reference) -> Loss:
     """Return a loss with the numbers that these images, whose y is this reference, show of all."""
@@ -132,16 +127,7 @@ def measured_as(loss: Loss, kept: StatedLoss) -> Loss:
     missing = [name for name in loss.traits.truth.measured if loss.numbers[name] is None]
     numbers = {name: kept.numbers.get(name) for name in missing}
     measured = replace(cast("Any", loss), **numbers) if numbers else loss
-    return measured if measured.is_same(kept) else loss
-
-
-def code_of(loss: Loss) -> str | None:
-    """Return a hash of a user's own distance, map or loss; None for built-in ones, which have names."""
-    from conformask.records.fingerprints import fingerprint_of
-
-    function = getattr(loss.part, "function", loss.part)
-    own = [each for each in (loss, function) if type(each).__module__.split(".")[0] != PACKAGE]
-    return fingerprint_of(own[0]) if own else None
+    return measured if is_same(measured, kept) else loss
 
 
 class RatioMap(ABC):
@@ -209,6 +195,7 @@ class MapLoss(Loss):
 
     loss: AnyMap
     regional: bool
+    texts = Texts()
 
     def __init__(self, loss: AnyMap, *, regional: bool = False, **numbers: Any) -> None:
         for name, value in {"loss": stated_map(loss), "regional": regional, **numbers}.items():
@@ -257,17 +244,16 @@ class MapLoss(Loss):
         part = CHOICES.get(self.of) if isinstance(self.loss, OwnLoss) else self.loss
         return part if isinstance(part, RatioMap) else None
 
+    @property
+    def extent(self) -> Extent:
+        """The whole image, or its region."""
+        return extent_of(regional=self.regional)
+
     def prepared(self, images: Readable) -> "Loss":
         """Return the loss for these images; refuse a range whose 0 is not that of ratios to the truth."""
         if self.ratio is not None:
             self.ratio.check_values(images.values)
         return self
-
-    def error_of(self, share: float) -> float | None:
-        """Return the error of a pixel that is off by this share of the range, or of the truth."""
-        if self.ratio is not None:
-            return self.ratio.error_of(share)
-        return None if self.power is None else float(share**self.power)
 
     @property
     def traits(self) -> Traits:
@@ -290,77 +276,10 @@ class MapLoss(Loss):
         power = LP.fullmatch(self.of)
         return None if power is None else float(power[1])
 
-    name_text: ClassVar[str] = "{over}({of})"
-
     @property
-    def texts(self) -> Texts:  # type: ignore[override]  # others set it
-        """The name, where a class has no words of its own: the error map is only a part of the loss."""
-        name = self.name_text.format(**self.symbols)
-        event = f"the loss {name}{{where}} is at most {{threshold}}"
-        return Texts(name, (f"{name} of the mask m and the errors e",), event, event)
-
-    digits: ClassVar[int] = DIGITS
-    """The digits to which sentences round a tolerance up."""
-
-    @property
-    def symbols(self) -> dict[str, str]:
-        """What stands for the parts of the loss in templates."""
-        p = "" if self.power in (None, 1) else f"^{self.of[1:]}"
-        error = f"e = |y − ŷ|{p}" if self.power else f"e = {self.of_label} at the pixel"
-        symbols = super().symbols
-        if self.ratio is not None:
-            error = f"e = {self.ratio.formula}"
-            symbols |= {"tolerance": self.ratio.symbol(vars(self).get("tolerance", 0.0))}
-        return symbols | {"p": p, "e": error, "of_image": self.extent.where or " of the image"}
-
-    def raised(self, error: str) -> str:
-        """Return a mean of the errors of pixels, each to the exponent, in words; `error` is their root."""
-        exponent = self.power or 1.0
-        return {1.0: error, 2.0: f"the square of {error}"}.get(exponent, f"{error} to the power {exponent:g}")
-
-    def mean_text(self, mean: float, values: Values | None) -> str:
-        """Return a mean over images in words, as its limit is in the sentence."""
-        limit = self.limit(mean, values)
-        return limit if self.common.is_share else self.raised(limit)
-
-    def error_text(self, error: float, values: Values | None, digits: int = DIGITS) -> str:
-        """Return an error of pixels in words, in percent of the range where it is one of the images."""
-        if self.ratio is not None:
-            return self.ratio.text(error, digits)
-        if self.power is None:
-            label = self.of_label.replace("−", "-")  # not all files can hold a minus sign
-            name = f"the {label}" if label.endswith(" map") else f"the map {label}"
-            return f"{written(rounded_up(error, digits))} in {name}"
-        share = error ** (1 / self.power)
-        whole = THE_RANGE if values is None else values.whole
-        text = f"{written(rounded_up(100 * share, digits))} % of {whole}"
-        in_values = None if values is None else values.text(share, digits)
-        return text if in_values is None else f"{text} ({in_values})"
-
-    def words(self, card: "CalibrationCard") -> dict[str, str]:
-        """Return what stands for the parts of the loss, the promise and its images in sentences."""
-        p, limit = self.power or 1.0, self.limit(card.threshold, card.values)
-        truth, by_bound = self.traits.truth.words(card.reference)
-        root = {1.0: "", 2.0: "as a root mean square"}.get(p, f"as a power mean of exponent {p:g}")
-        error = {1.0: "error", 2.0: "squared error"}.get(p, f"error to the power {p:g}")
-        grey, hidden = "is multiplied by the mask: ", "hidden pixels count as no error"
-        tolerance = self.error_text(vars(self).get("tolerance", 0.0), card.values, self.digits)
-        return self.symbols | {
-            "threshold": limit,
-            "wrong": f"off by more than {tolerance}",
-            "limit": self.raised(limit),
-            "error": error,
-            "average": f", {root}" if root else " on average",
-            "averaged": root or "averaged",
-            "off": f" from {truth}" if truth else "",
-            "against": f" against {truth}" if truth else "",
-            "by_bound": by_bound,
-            "by_mask": ", weighted by the mask," * card.is_grey,
-            "whole": "the region" if self.regional else "the whole image",
-            "as_grey": f"each {error} {grey}" * card.is_grey,
-            "as_zero": f"({f'each error {grey}' * card.is_grey}{hidden})",
-            "nothing": "(0 where none is shown)",
-        }
+    def words(self) -> LossWords:
+        """The words for the loss."""
+        return MapWords(self)
 
 
 TOLERANCE = NumberOption(

@@ -5,15 +5,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from conformask.errors import InvalidArgumentError
+from conformask.extensions import PACKAGE
 from conformask.losses.base import Loss
-from conformask.records.loss import StatedLoss, Texts, Traits
+from conformask.records.extent import Extent, extent_of
+from conformask.records.loss import StatedLoss, Traits
+from conformask.records.loss_words import LossWords, Texts
 from conformask.records.names import DISTANCES
 from conformask.records.numbers import Values, rounded_up, written
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from conformask.arrays import Distance, Images, PerImage
+    from conformask.arrays import Distance, ErrorMap, Images, PerImage
     from conformask.losses.of_images import OfCallable
 
     Function = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -66,6 +69,11 @@ class CustomLoss(Loss):
         """The traits of the loss, which the user has declared."""
         return replace(self.declared, masks_images=True)
 
+    @property
+    def extent(self) -> Extent:
+        """The whole image, or its region."""
+        return extent_of(regional=self.regional)
+
     def in_regions(self, regions: bool) -> "Loss":
         """Return the loss over the region of each image, or over whole images."""
         return CustomLoss(self.function, self.declared.monotone, self.declared.upper_bound, regions)
@@ -107,8 +115,7 @@ class MaskedDistance(Loss):
     """
 
     loss: AnyDistance
-    common = Traits(suits_mask_network=True, family=None)
-    takes_regions = False
+    common = Traits(takes_regions=False, suits_mask_network=True, family=None)
 
     def __init__(self, loss: AnyDistance) -> None:
         known = DISTANCES.get(loss) if isinstance(loss, str) else None
@@ -121,10 +128,10 @@ class MaskedDistance(Loss):
     @property
     def of(self) -> str:
         """The name of the distance."""
-        return self.loss if isinstance(self.loss, str) else self.part.name
+        return self.loss if isinstance(self.loss, str) else self.distance.name
 
     @property
-    def part(self) -> "Distance":
+    def distance(self) -> "Distance":
         """The distance."""
         from conformask.losses.distances import distance
 
@@ -150,7 +157,7 @@ class MaskedDistance(Loss):
         """The traits of the loss: the distance may be monotone, and have a largest value."""
         if isinstance(self.loss, str):
             return replace(super().traits, upper_bound=DISTANCES[self.loss].upper_bound)
-        own = self.part
+        own = self.distance
         return replace(
             super().traits,
             monotone=own.monotone,
@@ -162,13 +169,38 @@ class MaskedDistance(Loss):
         """Return the loss on these images; regions are ignored."""
         from conformask.losses.of_images import OfCallable
 
-        distance = self.part
+        distance = self.distance
         return OfCallable(lambda mask, y, y_hat, _: distance(mask * y, mask * y_hat), y, y_hat, y_hat)
+
+    @property
+    def words(self) -> LossWords:
+        """The words for the loss."""
+        return DistanceWords(self)
+
+
+def measured_by(loss: Loss) -> "Distance | ErrorMap | Loss":
+    """Return the distance or error map that a loss is made of, or the loss itself."""
+    return loss.distance if isinstance(loss, MaskedDistance) else loss.error_map or loss
+
+
+def code_of(loss: Loss) -> str | None:
+    """Return a hash of a user's own distance, map or loss; None for built-in ones, which have names."""
+    from conformask.records.fingerprints import fingerprint_of
+
+    measure = measured_by(loss)
+    function = getattr(measure, "function", measure)
+    own = [each for each in (loss, function) if type(each).__module__.split(".")[0] != PACKAGE]
+    return fingerprint_of(own[0]) if own else None
+
+
+@dataclass(frozen=True)
+class DistanceWords(LossWords):
+    """The words for a distance between masked images, or a similarity of them."""
 
     @property
     def similarity(self) -> str | None:
         """The similarity of masked images of which the loss is 1 minus, such as SSIM; None without."""
-        return self.of_label.removeprefix(MINUS) if self.of_label.startswith(MINUS) else None
+        return self.distance.removeprefix(MINUS) if self.distance.startswith(MINUS) else None
 
     def limit(self, threshold: float, values: Values | None) -> str:
         """Return the threshold in words, of a similarity the smallest that is accepted."""
@@ -177,25 +209,26 @@ class MaskedDistance(Loss):
         return super().limit(threshold, values)
 
     @property
-    def texts(self) -> Texts:  # type: ignore[override]  # others set it
-        """The words for a distance, a similarity, or a distance of a user's own."""
+    def texts(self) -> Texts:
+        """The templates for a distance, a similarity, or a distance of a user's own."""
         if self.similarity:
             return SIMILAR
-        return super().texts if self.of not in DISTANCES else super().texts._replace(event=DIFFERS)
+        return super().texts if self.loss.of not in DISTANCES else super().texts._replace(event=DIFFERS)
 
-    def words(self, card: "CalibrationCard") -> dict[str, str]:
+    def in_sentences(self, card: "CalibrationCard") -> dict[str, str]:
         """Return what stands for the parts of the loss, the promise and its images in sentences."""
         equal = "both are multiplied by the mask" if card.is_grey else "hidden pixels are equal"
-        return super().words(card) | {"equal": equal}
+        return super().in_sentences(card) | {"equal": equal}
 
     @property
-    def caveat(self) -> str | None:  # type: ignore[override]  # others set it
+    def caveat(self) -> str | None:
         """What hidden pixels do to a distance between masked images."""
-        if self.of not in DISTANCES:
+        name = self.loss.of
+        if name not in DISTANCES:
             return None
-        instead = f"{self.of}_map" if f"{self.of}_map" in DISTANCES else "ssim_map"
+        instead = f"{name}_map" if f"{name}_map" in DISTANCES else "ssim_map"
         return (
-            f"{self.of_label} compares the masked images, in which hidden pixels are identical: a few "
+            f"{self.distance} compares the masked images, in which hidden pixels are identical: a few "
             "hidden dots can make them similar, so the mask need not cover what is wrong. A promise about "
             f"{instead} requires that."
         )

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from conformask.losses.base import TOLERANCE, AnyMap, Form, MapLoss, checked_tolerance
-from conformask.records.loss import OwnLoss, Texts, Traits
-from conformask.records.names import DISTANCES
+from conformask.records.loss import OwnLoss, Traits
+from conformask.records.loss_words import Texts
 from conformask.records.record import Json
 
 if TYPE_CHECKING:
@@ -35,12 +35,13 @@ class Mean(MapLoss):
     over = "image"
     form = Form("its mean over the image")
     common = Traits(monotone=True, suits_mask_network=True, convex=True)
-    name_text = "{of}"
     texts = Texts(
+        "{of}",
         "{label}",
         ("Σ m{p} e / n", "sums over the n pixels{of_image}"),
         "what stays visible is off by at most {threshold}{off}, {averaged} over {whole} {as_zero}{by_bound}",
         "the {error} of what stays visible{against}, averaged over {whole} {as_zero}, is at most {limit}",
+        averaged="all pixels",
     )
 
     @property
@@ -55,11 +56,6 @@ class Mean(MapLoss):
             exponent=exponent,
             block_exponent=self.power if is_distance else None,
         )
-
-    @property
-    def averaged_over(self) -> str:  # type: ignore[override]  # others set it
-        """The pixels over which the loss averages errors, in words."""
-        return "all pixels" * (self.of in DISTANCES)
 
     def of_errors(self, errors: "Images", region: "Images | None") -> "Sums":
         """Return the loss for masks with the channels of these errors."""
@@ -85,16 +81,13 @@ class MeanShown(MapLoss):
     common = Traits(relative=True, convex=True, family=BY_MEAN)
     form = Form("its mean over the shown pixels")
     texts = Texts(
+        "{over}({of})",
         "mean {label} of what is shown",
         ("Σ m e / Σ m", "sums over all pixels{where}; 0 if nothing is shown"),
         "the pixels shown{where}{by_mask} are off by at most {threshold}{off}{average}",
         "the mean {error} of the pixels shown{where}{by_mask}{against} {nothing} is at most {limit}",
+        averaged="the pixels shown",
     )
-
-    @property
-    def averaged_over(self) -> str:  # type: ignore[override]  # others set it
-        """The pixels over which the loss averages errors, in words."""
-        return "the pixels shown" * (self.of in DISTANCES)
 
     def of_errors(self, errors: "Images", region: "Images | None") -> "Sums":
         """Return the loss for masks with the channels of these errors."""
@@ -110,7 +103,6 @@ class WrongPixelLoss(MapLoss):
 
     tolerance: float
     common = Traits(is_share=True)
-    name_text = "{over}({of} > {tolerance})"
 
     def __init__(self, loss: AnyMap, tolerance: float | str, *, regional: bool = False) -> None:
         super().__init__(loss, regional=regional)
@@ -149,12 +141,13 @@ class MissRate(WrongPixelLoss):
         family={"name": "binary", "bounds": "total", "kappa": 1.0},
     )
     form = Form("the share of the wrong pixels that is shown", {"tolerance": TOLERANCE})
-    digits = 6  # a larger tolerance would not be a weaker promise, so that it must not be rounded up
     texts = Texts(
+        "{over}({of} > {tolerance})",
         "share of the wrong pixels ({label} above {tolerance}) that are shown",
         ("Σ m [e > {tolerance}] / Σ [e > {tolerance}]", IS_WRONG, "sums over all pixels{where}"),
         "at most {threshold} of the pixels{where} that are {wrong}{by_mask} are shown",
         "of the pixels{where} that are {wrong}, the share{by_mask} that is shown is at most {threshold}",
+        digits=6,  # a larger tolerance would not be a weaker promise, so that it must not be rounded up
     )
 
     @property
@@ -191,6 +184,7 @@ class FalseOmissionRate(WrongPixelLoss):
     common = Traits(is_share=True, relative=True, family=BY_MEAN)
     form = Form("the share of the shown pixels that is wrong", {"tolerance": TOLERANCE})
     texts = Texts(
+        "{over}({of} > {tolerance})",
         "share of what is shown that is wrong ({label} above {tolerance})",
         ("Σ m [e > {tolerance}] / Σ m", IS_WRONG, "sums over all pixels{where}; 0 if nothing is shown"),
         "at most {threshold} of the pixels shown{where}{by_mask} are {wrong}",

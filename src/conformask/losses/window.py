@@ -15,7 +15,9 @@ from conformask.losses.base import (
     Readable,
     checked_tolerance,
 )
-from conformask.records.loss import Texts, Traits
+from conformask.losses.words import MapWords
+from conformask.records.loss import Traits
+from conformask.records.loss_words import LossWords, Texts
 from conformask.records.reading import PhysicalWindow, parsed
 from conformask.records.record import Json
 
@@ -39,7 +41,6 @@ class WindowLoss(MapLoss):
     """The side in pixels; None for a length before the spacing of the images is known."""
     length: str | None
     """The side where it was given as a length: as given, or with `window` the true one, such as 5 mm."""
-    name_text = "{over}({of}, {side})"
 
     def __init__(
         self,
@@ -82,33 +83,47 @@ class WindowLoss(MapLoss):
         return sides_of(self.window, dimensions)
 
     @property
+    def words(self) -> LossWords:
+        """The words for the loss."""
+        return WindowWords(self)
+
+
+@dataclass(frozen=True)
+class WindowWords(MapWords):
+    """The words for a loss with a window."""
+
+    loss: WindowLoss
+
+    @property
     def symbols(self) -> dict[str, str]:
         """What stands for the parts of the loss in its templates."""
-        sides = self.window if isinstance(self.window, tuple) else (self.window,)
+        loss = self.loss
+        sides = loss.window if isinstance(loss.window, tuple) else (loss.window,)
         pixels = f"{_times(sides if len(sides) > 1 else sides * 2)} pixels"
-        window = pixels if self.length is None else f"{self.length} ({pixels})"
+        window = pixels if loss.length is None else f"{loss.length} ({pixels})"
         return super().symbols | {
-            "side": self.length or f"{_times(sides)} px",
+            "side": loss.length or f"{_times(sides)} px",
             "window": window,
-            "around": f"the {window} around j{' that lie in the region' * self.regional}",
+            "around": f"the {window} around j{' that lie in the region' * loss.regional}",
+            "outside": "e = 0 outside the region" * loss.regional,
+            "hidden": "pixels hidden or outside it" if loss.regional else "hidden pixels",
         }
 
-    def words(self, card: "CalibrationCard") -> dict[str, str]:
+    def in_sentences(self, card: "CalibrationCard") -> dict[str, str]:
         """Return what stands for the parts of the loss, the promise and its images in sentences."""
-        pixels = self.window_in_words(len(card.sizes[0]))
-        counted = f"those of {pixels} that lie in the region" if self.regional else pixels
-        return super().words(card) | {"pixels": pixels, "counted": counted}
+        pixels = self.window(len(card.sizes[0]))
+        counted = f"those of {pixels} that lie in the region" if self.loss.regional else pixels
+        return super().in_sentences(card) | {"pixels": pixels, "counted": counted}
 
-    def window_in_words(self, axes: int) -> str:
+    def window(self, axes: int) -> str:
         """Return the pixels of a window, such as 9 x 9 pixels (5 x 5 mm)."""
-        sides = self.window if isinstance(self.window, tuple) else (self.window,) * axes
-        length = ""
-        if self.length is not None:
-            length = f" ({self.length})"
-            if " x " not in self.length:
-                number, unit = parsed(self.length)
-                length = f" ({_times((f'{number:g}',) * axes)} {unit})"
-        return f"{_times(sides)} pixels{length}"
+        sides, length = self.loss.window, self.loss.length
+        shown = sides if isinstance(sides, tuple) else (sides,) * axes
+        text = "" if length is None else f" ({length})"
+        if length is not None and " x " not in length:
+            number, unit = parsed(length)
+            text = f" ({_times((f'{number:g}',) * axes)} {unit})"
+        return f"{_times(shown)} pixels{text}"
 
 
 def _times(sides: tuple[object, ...]) -> str:
@@ -161,6 +176,7 @@ class Local(LocalLoss):
     common = Traits(monotone=True, family=BY_LARGEST)
     form = Form("its largest mean in a window around a shown pixel", {"window": WINDOW})
     texts = Texts(
+        "{over}({of}, {side})",
         "largest mean {label} over {window} around a pixel that is shown",
         ("max {{ē_j : m_j > 0}}", "ē_j the mean of e over {around}", SHOWN),
         "around every pixel shown{where} the output is off by at most {threshold}{off}, {averaged} over "
@@ -204,8 +220,8 @@ class LocalShare(LocalLoss):
         "the share of the shown pixels around which that mean is above the tolerance",
         {"window": WINDOW, "tolerance": TOLERANCE},
     )
-    name_text = "{over}({of}, {side} > {tolerance})"
     texts = Texts(
+        "{over}({of}, {side} > {tolerance})",
         "share of the shown pixels with a mean {label} over {window} around them above {tolerance}",
         ("#{{j : m_j > 0, ē_j > {tolerance}}} / #{{j : m_j > 0}}", "ē_j the mean of e over {around}", SHOWN),
         "around at most {threshold} of the pixels shown{where} the output is {wrong}, {averaged} over "
@@ -262,6 +278,7 @@ class MaskedWindow(WindowLoss):
     common = Traits(monotone=True, convex=True, best_is_exact=False, family={"name": "reciprocal"})
     form = Form("its largest mean in a window in which hidden pixels count as right", {"window": WINDOW})
     texts = Texts(
+        "{over}({of}, {side})",
         "mean {label} in any {window}, what is hidden counted as right",
         ("max Σ m e / n", "sums over the n pixels of each window of {window}", "{outside}"),
         "in any {pixels} what stays visible{where} is off by at most {threshold}{off}{average} "
@@ -275,16 +292,6 @@ class MaskedWindow(WindowLoss):
         from conformask.losses.of_images import WindowOfImages, within
 
         return WindowOfImages(within(region, errors) * errors, self.sides(errors.ndim - 2))
-
-    @property
-    def symbols(self) -> dict[str, str]:
-        """What stands for the parts of the loss in templates."""
-        if self.regional:
-            return super().symbols | {
-                "outside": "e = 0 outside the region",
-                "hidden": "pixels hidden or outside it",
-            }
-        return super().symbols | {"outside": "", "hidden": "hidden pixels"}
 
 
 def _checked_window(window: int | tuple[int, ...] | None, length: str | None) -> int | tuple[int, ...] | None:

@@ -16,6 +16,7 @@ from conformask.promises.axes import Group, LogLinear, Simultaneous, fit_log_qua
 from conformask.promises.order import ROUNDING, Curves, between_grid_points, smallest_marginal_set
 from conformask.promises.selection import benjamini_hochberg, p_values
 from conformask.records.evaluation import JudgedImage, ReleasePower
+from conformask.records.loss import is_same
 from conformask.records.numbers import rounded_share
 from conformask.records.reading import among, size_text
 
@@ -129,7 +130,7 @@ def _risk(masker: Masker) -> LogLinear:
     It is a function of selection images, threshold and confidence: no calibration image has a say.
     """
     selection, confidence = masker.scorer.selection, masker.card.promise.confidence
-    if selection is not None and selection.of.is_same(masker.loss) and confidence is not None:
+    if selection is not None and is_same(selection.of, masker.loss) and confidence is not None:
         curves = selection.curves.get(masker.family.name)
         if curves is not None and curves.features is not None:
             critical = between_grid_points(curves.grid, curves.loss, masker.card.threshold)

@@ -60,7 +60,7 @@ def card_text(
 
 | | |
 | --- | --- |
-| loss, threshold | {card.loss.label}, {_threshold(card)}{_levels(card)} |
+| loss, threshold | {card.loss.words.label}, {_threshold(card)}{_levels(card)} |
 | guarantee | {card.promise.guarantee} |
 | scorer | {scorer}{", with a level for each image" * (card.level == "image")}{_comparison_text(comparison)} |
 | masks | {card.masks}; {exactness} |
@@ -69,7 +69,7 @@ def card_text(
 | calibrated | {card.calibrated} by conformask {version("conformask")} |
 | fingerprint | {fingerprint} |
 | promise as a formula | {card.formula} |
-| loss as a formula | {card.loss.formula} |
+| loss as a formula | {card.loss.words.formula} |
 
 ## Limits
 
@@ -93,7 +93,7 @@ def _comparison_text(comparison: ScoreComparison | None) -> str:
 
 
 def _threshold(card: CalibrationCard) -> str:
-    return f"{card.threshold:.6g}, that is {card.loss.limit(card.threshold, card.values)}"
+    return f"{card.threshold:.6g}, that is {card.loss.words.limit(card.threshold, card.values)}"
 
 
 def _levels(card: CalibrationCard) -> str:
@@ -130,7 +130,7 @@ def size_curve(curve: Sequence[tuple[float, float]], card: CalibrationCard) -> s
     plot, hidden = svg.plot((low, high), (0, min(1.0, 1.08 * max(*ys, 0.05)))), "hidden on average"
     titles = [f"threshold {x:.4g}: {rounded_share(y)} hidden" for x, y in curve]
     marks = [
-        svg.axes(plot, f"threshold on {card.loss.label}", hidden, (svg.plain, svg.percent)),
+        svg.axes(plot, f"threshold on {card.loss.words.label}", hidden, (svg.plain, svg.percent)),
         svg.line(plot, xs, ys, svg.OURS),
         svg.points(plot, xs, ys, titles, svg.OURS, 2.5),
         svg.upright(plot, threshold, f"chosen, {svg.plain(threshold)}", hidden),
@@ -150,13 +150,13 @@ def _rows(card: CalibrationCard, scorer: str, comparison: ScoreComparison | None
     return [
         ("what holds", meaning.holds),
         ("what does not", meaning.silent),
-        ("threshold", f"{card.loss.label} at most {_threshold(card)}{_levels(card)}"),
+        ("threshold", f"{card.loss.words.label} at most {_threshold(card)}{_levels(card)}"),
         ("lambda", lam),
         ("masks", f"{card.masks}, scorer {scorer}{_comparison_text(comparison)}"),
         *_reference(card),
         ("calibration", f"{images}{groups}; {card.calibrated}"),
         ("promise as a formula", card.formula),
-        ("loss as a formula", card.loss.formula),
+        ("loss as a formula", card.loss.words.formula),
     ]
 
 

@@ -153,7 +153,7 @@ def check_threshold(threshold: float, loss: Loss, span: float = 1) -> None:
     name, largest = loss.name, loss.traits.upper_bound
     if largest is not None and threshold > largest:
         span = GREY if span == 1 else span
-        instead = "" if loss.error_of(1) is None else ": give a share, such as 0.05 or 5%"
+        instead = "" if loss.words.error_of_share(1) is None else ": give a share, such as 0.05 or 5%"
         if loss.traits.power is not None and not loss.traits.is_share and threshold <= span:
             instead += f"; {threshold:g} of {span:g} is {(threshold / span) ** loss.traits.power:.3g}"
         raise InvalidArgumentError(

@@ -10,7 +10,8 @@ from torch import Tensor
 from conformask.arrays import Array, Images, Triplet, Weigh, best_device, window_index
 from conformask.errors import CalibrationError, MismatchError
 from conformask.images.triplets import Triplets
-from conformask.losses.base import Loss, code_of
+from conformask.losses.base import Loss
+from conformask.losses.masked_distance import code_of
 from conformask.masks.families import FAMILIES
 from conformask.masks.family import Family
 from conformask.records.fingerprints import fingerprint_of

@@ -7,7 +7,8 @@ import scipy
 
 from conformask.errors import CalibrationError, MismatchError, warn
 from conformask.images.scan import copies_text, copies_within
-from conformask.losses.base import Loss, code_of
+from conformask.losses.base import Loss
+from conformask.losses.masked_distance import code_of
 from conformask.masker.case import Asked, Issued, Measured, Scanned
 from conformask.masker.checks import (
     check_sample_size,

@@ -20,6 +20,7 @@ from conformask.images.pictures import (
     planes_of,
 )
 from conformask.images.triplets import Triplets, stacked
+from conformask.losses.masked_distance import measured_by
 from conformask.losses.of_images import with_channels
 from conformask.masker.candidates import facts_for_release
 from conformask.masker.masker import Masker
@@ -120,7 +121,7 @@ def critical_lambdas_of(masker: Masker, item: Batch) -> Float[np.ndarray, "n"]:
 
 
 def _paper_sizes(masker: Masker, item: Batch, opt_names: frozenset[str]) -> Array:
-    distance, sizes = masker.loss.part, np.full(len(item), np.nan)
+    distance, sizes = measured_by(masker.loss), np.full(len(item), np.nan)
     indices = [place for place, name in enumerate(item.names) if name in opt_names]
     if masker.loss.traits.masks_images and isinstance(distance, Distance) and indices:
         y, y_hat = item.truth()[indices], item.y_hat[indices]

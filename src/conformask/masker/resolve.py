@@ -17,6 +17,7 @@ from conformask.masker.request import AnyFamily, AnyScorer, Request
 from conformask.masks.families import Settings, family as family_by_name
 from conformask.masks.family import Family
 from conformask.promises.promise import Promise, promise as promise_from
+from conformask.records.loss import is_same
 from conformask.records.names import GIVEN, Level
 from conformask.records.selection import Selection, threshold_in_loss, threshold_of
 from conformask.scores.benchmark import on_selection
@@ -38,7 +39,7 @@ def resolve(request: Request, images: Triplets) -> Case:
         scorer, record = on_selection(
             scorer, trained, asked.selection, used, family, threshold, levels=levels
         )
-    elif record is not None and not record.of.is_same(used):
+    elif record is not None and not is_same(record.of, used):
         record = None
     scorer, record = levelled(scorer, used, family, promise, record, threshold, request.level)
     columns = asked.images.columns | (
@@ -66,7 +67,7 @@ def parts_for(request: Request, used: Loss, images: Triplets) -> tuple[Triplets,
     if not isinstance(request.selection, str):
         return images, request.selection
     scorer, kept = request.scorer, request.scorer.selection
-    if isinstance(scorer, Untrained | Given) or kept is None or not kept.of.is_same(used):
+    if isinstance(scorer, Untrained | Given) or kept is None or not is_same(kept.of, used):
         return images.set_aside()
     family = family_for(as_scorer(scorer), used, request.family)
     if request.patches is not None or family.name not in kept.curves:

@@ -17,6 +17,7 @@ from conformask.masks.critical import size_at
 from conformask.masks.family import Family
 from conformask.promises.order import Curves
 from conformask.promises.promise import AnyPromise, Promise, promise as promise_from
+from conformask.records.loss import is_same
 from conformask.records.record import Array
 from conformask.records.selection import Selection, level_of
 from conformask.scores.level import along_levels, fit_level, may_have_level
@@ -123,7 +124,7 @@ def _choices_of_record(
 def _choices_of_masker(masker: Masker, promise: AnyPromise) -> list[ThresholdChoice]:
     used, guarantee, record = masker.loss, promise_from(promise), masker.scorer.selection
     refuse_unbounded(guarantee, used)
-    if record is not None and record.of.is_same(used) and masker.family.name in record.curves:
+    if record is not None and is_same(record.of, used) and masker.family.name in record.curves:
         with suppress(CalibrationError):  # too few of them
             kept = record.curves[masker.family.name]
             return _choices(kept, record.unmasked_loss, guarantee, used, "selection")

@@ -402,7 +402,7 @@ FEW = 0.2
 def sentence_of(card: CalibrationCard) -> str:
     """Return the promise of a card as an English sentence."""
     promise, named = card.promise, card.promise.named
-    event, limit_of_mean = card.loss.phrases(card)
+    event, limit_of_mean = card.loss.words.phrases(card)
     text = beginning_of(promise, card.population)
     text += f", {named(limit_of_mean if promise.axes.statement.bounds_a_mean else event)}"
     if card.hides is not None:
@@ -496,7 +496,7 @@ def worst_text(worst: "CategoryCoverage | None", of_means: CalibrationCard | Non
         return ""
     found = f"{rounded_share(worst.coverage)} of {worst.n} (95 % interval {_range(worst.interval)})"
     if of_means is not None:
-        found = f"{of_means.loss.mean_text(worst.mean_loss, of_means.values)} ({worst.n})"
+        found = f"{of_means.loss.words.mean(worst.mean_loss, of_means.values)} ({worst.n})"
     return f"; in the worst category, {worst.category}, {found}"
 
 

@@ -604,7 +604,7 @@ class Evaluation:
     @property
     def kept_text(self) -> str:
         """How many of the test images met the threshold, in words; of a promise about a mean, their mean."""
-        card, mean = self.card, self.card.loss.mean_text
+        card, mean = self.card, self.card.loss.words.mean
         if promised_share(card.promise) is None:
             found, limit = mean(self.mean_loss, card.values), mean(card.threshold, card.values)
             return (

@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from conformask.errors import MismatchError
 from conformask.extensions import OVER, Extensions
-from conformask.records.extent import Extent, extent_of
+from conformask.records.extent import IMAGE, REGION, Extent, extent_of
+from conformask.records.loss_words import LossWords, Texts
 from conformask.records.names import DISTANCES
-from conformask.records.numbers import DIGITS, Values, rounded_up, written
 from conformask.records.reading import PhysicalWindow
 from conformask.records.record import Json, from_dict, to_jsonable
 from conformask.records.truth import TRUTH, Truth
 
 if TYPE_CHECKING:
-    from conformask.records.card import CalibrationCard
+    pass
 
 PARTS = ("loss", "function", "declared")
 """Fields of an error map, a distance or a function, and what is declared of it: records have its name."""
@@ -26,19 +26,6 @@ BINARY: Mapping[str, Json] = {"name": "binary", "bounds": "total"}
 """Settings of the family of masks of most losses."""
 LP = re.compile(r"l(\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 """Names of the distances lp, with the exponent."""
-
-
-class Texts(NamedTuple):
-    """Templates of the words for a loss: of its `symbols` and, for sentences, of its `words`."""
-
-    label: str
-    """The loss as people write it, but for the region."""
-    formula: tuple[str, ...]
-    """The formula of the mask m and the error e of each pixel, and what each of its other letters means."""
-    event: str
-    """The event that an image meets the threshold."""
-    limit: str
-    """The limit of a mean over images."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +40,8 @@ class Traits:
     """True if the loss is convex in the errors, so that noise of y makes that of lp larger on average."""
     is_share: bool = False
     """True if the loss is a share of pixels or objects, and so at most 1."""
+    takes_regions: bool = True
+    """True if the loss can be about the region of each image alone."""
     masks_images: bool = False
     """True if the loss compares the masked images."""
     truth: Truth = TRUTH
@@ -100,21 +89,16 @@ class StatedLoss(ABC):
 
     common: ClassVar[Traits] = Traits()
     """The traits that all losses of the class have."""
-    name_text: ClassVar[str] = "{of}"
-    texts: Texts = Texts(
+    texts: ClassVar[Texts] = Texts(
+        "{of}",
         "{label}",
         ("{label} of m y and m ŷ, the masked truth and the masked output",),
         "the loss {label}{where} is at most {threshold}",
         "the loss {label}{where} is at most {threshold}",
     )
-    caveat: str | None = None
-    """A caveat on what the loss does not say."""
+    """Templates of its words."""
     over: str | None = None
     """How the errors of pixels, or objects, become one number; None for a loss of masked images."""
-    regional: bool = False
-    """True if only the region of each image counts."""
-    averaged_over: str = ""
-    """The pixels over which the loss averages errors, in words; empty for other losses."""
 
     @property
     @abstractmethod
@@ -125,86 +109,36 @@ class StatedLoss(ABC):
     def numbers(self) -> dict[str, Json]:
         """The numbers of the loss by the names of its fields: all but what `of` names."""
         numbers = {name: value for name, value in vars(self).items() if name not in PARTS}
-        return numbers | {"regional": self.regional}
+        return numbers | {"regional": self.extent == REGION}
 
     def to_json(self) -> dict[str, Json]:
         """Return the loss as records keep it."""
         return {"loss": self.of, "over": self.over, **self.numbers}
 
-    def is_same(self, other: "StatedLoss") -> bool:
-        """Return whether records state both losses alike."""
-        return bool(to_jsonable(self.to_json()) == to_jsonable(other.to_json()))
-
     @property
     def extent(self) -> Extent:
         """What the loss counts."""
-        return extent_of(regional=self.regional)
+        return IMAGE
 
     @property
     def traits(self) -> Traits:
         """The traits of the loss."""
         return replace(self.common, masks_images=self.over is None)
 
-    def error_of(self, share: float) -> float | None:
-        """Return the error of a pixel that is off by this share of the range; None for other errors."""
-        return None
-
     @property
-    def of_label(self) -> str:
-        """The distance or error map as people write it."""
-        return DISTANCES[self.of].label if self.of in DISTANCES else self.of
-
-    @property
-    def symbols(self) -> dict[str, str]:
-        """What stands for the parts of the loss in templates; of numbers their names."""
-        numbers = {
-            name: f"{value:g}" if isinstance(value, float) else str(value)
-            for name, value in self.numbers.items()
-        }
-        names = {"over": str(self.over), "of": self.of, "label": self.of_label, "where": self.extent.where}
-        return {"e": "", **numbers, **names}
-
-    def words(self, card: "CalibrationCard") -> dict[str, str]:
-        """Return what stands for the parts of the loss, the promise and its images in sentences."""
-        return self.symbols | {"threshold": self.limit(card.threshold, card.values)}
+    def words(self) -> LossWords:
+        """The words for the loss."""
+        return LossWords(self)
 
     @property
     def name(self) -> str:
         """The loss as written in a formula: l1, trusted(l1), local(l1, 9 px), missed(l1 > 0.1)."""
-        symbols = self.symbols
-        return f"{self.name_text.format(**symbols)}{symbols['where']}"
+        return self.words.name
 
-    @property
-    def label(self) -> str:
-        """The loss as people write it."""
-        return f"{self.texts.label.format(**self.symbols)}{', in the region' * self.regional}"
 
-    @property
-    def formula(self) -> str:
-        """The loss as a formula of the mask m and the error e of each pixel, with what its letters mean."""
-        symbols = self.symbols
-        formula, *letters = (text.format(**symbols) for text in self.texts.formula)
-        said = ", ".join(filter(None, (symbols["e"], *letters)))
-        return f"{formula}, with {said}" if said else formula
-
-    def phrases(self, card: "CalibrationCard") -> tuple[str, str]:
-        """Return the event that an image meets the threshold, and the limit of a mean, in words."""
-        words = self.words(card)
-        return self.texts.event.format(**words), self.texts.limit.format(**words)
-
-    def limit(self, threshold: float, values: Values | None) -> str:
-        """Return the threshold in words: a share, or an error, in the values of the images too."""
-        if self.traits.is_share:
-            return f"{written(rounded_up(100 * threshold))} %"
-        return self.error_text(threshold, values)
-
-    def mean_text(self, mean: float, values: Values | None) -> str:
-        """Return a mean over images in words, as its limit is in the sentence."""
-        return self.limit(mean, values)
-
-    def error_text(self, error: float, values: Values | None, digits: int = DIGITS) -> str:
-        """Return an error of pixels, or a distance, in words."""
-        return written(rounded_up(error, digits))
+def is_same(loss: StatedLoss, other: StatedLoss) -> bool:
+    """Return whether records state both losses alike."""
+    return bool(to_jsonable(loss.to_json()) == to_jsonable(other.to_json()))
 
 
 @dataclass(frozen=True)
@@ -219,9 +153,9 @@ class OwnLoss(StatedLoss):
         return str(self.stated["loss"])
 
     @property
-    def regional(self) -> bool:  # type: ignore[override]  # an attribute of losses that state it
-        """True if only the region of each image counts."""
-        return bool(self.stated.get("regional"))
+    def extent(self) -> Extent:
+        """The whole image, or its region."""
+        return extent_of(regional=bool(self.stated.get("regional")))
 
     def to_json(self) -> dict[str, Json]:
         """Return the loss as records keep it."""

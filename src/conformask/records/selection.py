@@ -205,13 +205,13 @@ def _with_unit(choice: float | str) -> re.Match[str] | None:
 
 def _error_of(match: re.Match[str], what: str, loss: StatedLoss, values: Values | None) -> float:
     number, unit = float(match[1]), match[2]
-    of_share = loss.error_of(number / 100)
+    of_share = loss.words.error_of_share(number / 100)
     if unit == "%" and of_share is not None:
         return of_share
     if loss.traits.power is None:
         without = "in percent" if of_share is not None else "without a unit"
         raise InvalidArgumentError(
-            f"{what}: {loss.of_label} is not in the values of the images: give a number {without}"
+            f"{what}: {loss.words.distance} is not in the values of the images: give a number {without}"
         )
     if values is None or values.units is None:
         raise InvalidArgumentError(

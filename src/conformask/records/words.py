@@ -43,9 +43,9 @@ def _measurement(card: CalibrationCard, measurement: Measurement, caveat: Caveat
     worst = worst_text(measurement.worst, card if confidence is None else None)
     each = " in each category" if worst else ""
     if confidence is None:
-        mean = card.loss.mean_text(measurement.mean_loss, card.values)
+        mean = card.loss.words.mean(measurement.mean_loss, card.values)
         finding = f"on average over {images} the loss was {mean}{worst}"
-        promise = f"at most {card.loss.mean_text(card.threshold, card.values)}"
+        promise = f"at most {card.loss.words.mean(card.threshold, card.values)}"
     else:
         facts = images, measurement.n, measurement.coverage, measurement.coverage_interval
         met = "met the threshold" if is_other or measurement.broken else "kept it"
@@ -196,8 +196,8 @@ def about_masks(card: CalibrationCard) -> str:
         texts.append(f"The masks consist of {card.parts}, shown or hidden.")
     if card.is_grey:
         texts.append(GREY_TEXT)
-    if loss.caveat is not None and (reference.is_noisy or not loss.traits.truth.subtracts_noise):
-        texts.append(loss.caveat)
+    if loss.words.caveat is not None and (reference.is_noisy or not loss.traits.truth.subtracts_noise):
+        texts.append(loss.words.caveat)
     if reference.is_noisy and not loss.traits.truth.subtracts_noise:
         texts.append(
             f"The calibration images have {reference.text} in the place of a truth. Where the noise has mean "

@@ -23,7 +23,8 @@ from conformask.errors import InvalidArgumentError, chosen, verb, warn
 from conformask.images.scan import WINDOWS, PerceptualHashes
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
-from conformask.losses.base import Loss, code_of
+from conformask.losses.base import Loss
+from conformask.losses.masked_distance import code_of
 from conformask.records.names import GIVEN, Higher, Untrained as Name
 from conformask.records.reading import extra_channels
 from conformask.records.record import (

@@ -229,10 +229,10 @@ def test_its_terms_give_it_back():
     loss = cm.CleanMean("l2", "exact", 0.01, 2)
     assert read_loss(loss.to_json(), Path()) == loss
     assert loss.name == "clean(l2, exact)"
-    assert "R = max_j max(ŷ_j, 1 − ŷ_j)² + max_j ŷ_j (1 − ŷ_j)" in loss.formula
-    assert "by an exact bound, for all but 1\N{NO-BREAK SPACE}% of images" in loss.caveat
+    assert "R = max_j max(ŷ_j, 1 − ŷ_j)² + max_j ŷ_j (1 − ŷ_j)" in loss.words.formula
+    assert "by an exact bound, for all but 1\N{NO-BREAK SPACE}% of images" in loss.words.caveat
     about = "by the central limit theorem, for about all but 0.2\N{NO-BREAK SPACE}% of images"
-    assert about in cm.CleanMean("l2").caveat
+    assert about in cm.CleanMean("l2").words.caveat
 
 
 # promises

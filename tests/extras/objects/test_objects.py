@@ -274,8 +274,8 @@ def test_terms_name_the_loss(loss):
 def test_guarantees_apply_to_objects(loss, promise, sentence):
     masker = calibrated(loss, triplets(60, 8), promise)
     assert masker.sentence.endswith(sentence)
-    assert "no object of the reference meets it with an IoU of 0.5 or more" in masker.card.loss.label
-    assert "lacks" in (masker.card.loss.caveat or "")
+    assert "no object of the reference meets it with an IoU of 0.5 or more" in masker.card.loss.words.label
+    assert "lacks" in (masker.card.loss.words.caveat or "")
 
 
 def test_groups_and_categories_are_promised_objects():

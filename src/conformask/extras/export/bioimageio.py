@@ -225,7 +225,7 @@ cover them.
 ## Validation
 
 On images with a reference that were used neither for training nor for calibration, compute
-{card.loss.label} of reference and output under the mask. Up to chance, the result should satisfy
+{card.loss.words.label} of reference and output under the mask. Up to chance, the result should satisfy
 {card.promise.named(card.claim)}; `conformask evaluate` measures it with its interval.
 """
 

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 from conformask.errors import InvalidArgumentError, chosen
 from conformask.losses.base import AnyMap, Form, MapLoss, NumberOption
 from conformask.losses.means import Mean
-from conformask.losses.window import BY_LARGEST, SHOWN, WINDOW, Local, LocalLoss
-from conformask.records.loss import Texts, Traits
+from conformask.losses.window import BY_LARGEST, SHOWN, WINDOW, Local, LocalLoss, WindowWords
+from conformask.losses.words import MapWords
+from conformask.records.loss import Traits
+from conformask.records.loss_words import LossWords, Texts
 from conformask.records.numbers import percent
 from conformask.records.reading import Reference
 from conformask.records.record import Array, Json
@@ -142,7 +144,6 @@ class CleanLoss(MapLoss):
     """
     judged: ClassVar[str] = "an image"
     """What the central limit theorem judges, in words."""
-    name_text = "{over}({of}, {allowance})"
 
     def __init__(
         self, loss: AnyMap, *, allowance: Allowance, eta: float, reach: float | None, **numbers: Any
@@ -199,6 +200,18 @@ class CleanLoss(MapLoss):
         return self.allowance == "clt" or self.reach == 1
 
     @property
+    def words(self) -> LossWords:
+        """The words for the loss."""
+        return CleanWords(self)
+
+
+@dataclass(frozen=True)
+class CleanWords(MapWords):
+    """The words for a loss less the noise of the reference."""
+
+    loss: CleanLoss
+
+    @property
     def symbols(self) -> dict[str, str]:
         """What stands for the parts of the loss in its templates."""
         return super().symbols | {
@@ -208,16 +221,17 @@ class CleanLoss(MapLoss):
 
     def allowance_formula(self, value: str) -> str:
         """Return the allowance for the noise of the mean of N values as a formula."""
-        reach = f"{self.reach or 1:g}"
+        loss = self.loss
+        reach = f"{loss.reach or 1:g}"
         axes, freedom = ("", "N") if reach == "1" else (f" {reach}^d", f"N / {reach}^d")
-        eta, variance = f"{self.eta:g}", f"V the variance of {value}"
-        if self.allowance == "clt":
+        eta, variance = f"{loss.eta:g}", f"V the variance of {value}"
+        if loss.allowance == "clt":
             return (
                 f"= z sqrt(V{axes} / N), z the quantile at 1 − {eta} of Student's law with {freedom} − 1 "
                 f"degrees of freedom, {variance}, or that by the noise of the pixels around if it is larger"
             )
         span = "R = max_j max(ŷ_j, 1 − ŷ_j)² + max_j ŷ_j (1 − ŷ_j)"
-        if self.reach == 1:
+        if loss.reach == 1:
             return f"= sqrt(2 V l / N) + 7 R l / (3 N − 3), {variance}, l = ln(2 / {eta}), {span}"
         return (
             f"the mean over the k = {reach}^d grids of pixels {reach} apart of sqrt(2 V l / N) + "
@@ -225,12 +239,12 @@ class CleanLoss(MapLoss):
         )
 
     @property
-    def caveat(self) -> str:  # type: ignore[override]  # others set it
+    def caveat(self) -> str:
         """What is known of the clean image, and what the noise has to be like."""
-        how = f"by an exact bound, for all but {percent(self.eta)} of images"
-        if self.allowance == "clt":
-            how = f"by the central limit theorem, for about all but {percent(self.eta)} of images"
-        reach = self.reach or 1
+        how = f"by an exact bound, for all but {percent(self.loss.eta)} of images"
+        if self.loss.allowance == "clt":
+            how = f"by the central limit theorem, for about all but {percent(self.loss.eta)} of images"
+        reach = self.loss.reach or 1
         apart = "" if reach == 1 else f" {reach:g} or more apart"
         if reach != int(reach):
             apart = f", or correlated by {reach:g}^d at most, summed over a pixel and those around"
@@ -294,6 +308,7 @@ class CleanMean(CleanLoss):
         NOISE_OPTIONS,
     )
     texts = Texts(
+        "{over}({of}, {allowance})",
         "mean {label} to the clean image" + ALLOWED,
         (
             "(Σ m^2 (e − v) + N t) / n",
@@ -365,8 +380,8 @@ class CleanLocal(CleanLoss, LocalLoss):
     form = Form(
         "likewise the largest mean in a window around a shown pixel", {"window": WINDOW, **NOISE_OPTIONS}
     )
-    name_text = "{over}({of}, {side}, {allowance})"
     texts = Texts(
+        "{over}({of}, {side}, {allowance})",
         "largest mean {label} over {window} around a pixel that is shown, to the clean image" + ALLOWED,
         (
             "max {{p_j + t_j : m_j > 0}}",
@@ -406,6 +421,11 @@ class CleanLocal(CleanLoss, LocalLoss):
             )
         return sides
 
+    @property
+    def words(self) -> LossWords:
+        """The words for the loss."""
+        return CleanLocalWords(self)
+
     def of_errors(self, errors: "Images", region: "Images | None") -> "LossOfImages":
         """Return the loss of errors to the clean image itself: that of `Local`."""
         from conformask.losses.of_images import LargestShown, local_means
@@ -419,3 +439,10 @@ class CleanLocal(CleanLoss, LocalLoss):
         inside, sides = products.weights > 0, self.sides(products.weights.ndim - 2)
         bounds = products.bounds(inside.float(), partial(window_sums, sides=sides))
         return LargestShown(bounds.where(inside, 0.0))
+
+
+@dataclass(frozen=True)
+class CleanLocalWords(CleanWords, WindowWords):
+    """The words for a local loss less the noise of the reference."""
+
+    loss: CleanLocal

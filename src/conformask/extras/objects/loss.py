@@ -10,7 +10,8 @@ from conformask.errors import InvalidArgumentError, MismatchError, chosen
 from conformask.losses.base import Form, Loss, NumberOption, OwnOption
 from conformask.losses.window import BY_LARGEST
 from conformask.records.extent import Extent, Layered, Use
-from conformask.records.loss import Texts, Traits
+from conformask.records.loss import Traits
+from conformask.records.loss_words import LossWords, Texts
 from conformask.records.numbers import Values
 from conformask.records.record import Array
 
@@ -157,20 +158,24 @@ REFUSED: Mapping[Use, str] = {
 }
 """What is said of each use that promises about objects refuse."""
 J_WRONG = "j the objects of ŷ, j wrong where {wrong}; 0 / 0 is 0"
+OBJECT_NAME = "{over}(objects, IoU < {iou})"
 OBJECT_TEXTS: Mapping[OfObjects, Texts] = {
     "any": Texts(
+        OBJECT_NAME,
         "whether a wrong object ({wrong}) is shown",
         ("[#{{j : m_j > 0, j wrong}} > 0]", J_WRONG),
         "no wrong object is shown {if_wrong}",
         "the chance that a wrong object is shown {if_wrong} is at most {threshold}",
     ),
     "missed": Texts(
+        OBJECT_NAME,
         "share of the wrong objects ({wrong}) that are shown",
         ("#{{j : m_j > 0, j wrong}} / #{{j : j wrong}}", J_WRONG),
         "at most {threshold} of the wrong objects {are} shown {if_wrong}",
         "of the wrong objects {if_wrong}, the share that is shown is at most {threshold}",
     ),
     "wrong": Texts(
+        OBJECT_NAME,
         "share of the objects shown that are wrong ({wrong})",
         ("#{{j : m_j > 0, j wrong}} / #{{j : m_j > 0}}", J_WRONG),
         "at most {threshold} of the objects shown {are} wrong {if_wrong}",
@@ -204,10 +209,7 @@ class Objects(Loss):
     over: OfObjects = "wrong"
     iou: float = 0.5
     of = "objects"
-    common = Traits(is_share=True, upper_bound=1.0, family=BY_LARGEST)
-    takes_regions = False
-    caveat = "Nothing is promised about objects of the reference that the network lacks."
-    name_text = "{over}(objects, IoU < {iou})"
+    common = Traits(takes_regions=False, is_share=True, upper_bound=1.0, family=BY_LARGEST)
     form = Form(
         numbers={
             "iou": NumberOption(
@@ -273,25 +275,9 @@ class Objects(Loss):
         return self.on(labels_of(batch, "y_labels"), labels_of(batch), None, channels)
 
     @property
-    def texts(self) -> Texts:  # type: ignore[override]  # others set it
-        """The words for what is counted."""
-        return OBJECT_TEXTS[self.over]
-
-    @property
-    def symbols(self) -> dict[str, str]:
-        """What stands for the parts of the loss in templates."""
-        wrong = f"no object of the reference meets it with an IoU of {self.iou:g} or more"
-        return super().symbols | {"wrong": wrong, "where": ""}
-
-    def words(self, card: "CalibrationCard") -> dict[str, str]:
-        """Return what stands for the parts of the loss, the promise and its images in sentences."""
-        words = super().words(card)
-        are = "is" if words["threshold"].startswith("a ") else "are"
-        return words | {"are": are, "if_wrong": f"(IoU below {self.iou:g})"}
-
-    def limit(self, threshold: float, values: Values | None) -> str:
-        """Return the threshold in words."""
-        return "a tenth" if threshold == 0.1 else super().limit(threshold, values)
+    def words(self) -> LossWords:
+        """The words for the loss."""
+        return ObjectWords(self)
 
     def _pixels(self, y: Array, y_hat: Array) -> Array:
         """Return 1 at one pixel of each object, and of each wrong object, (2, *space) float32.
@@ -306,6 +292,35 @@ class Objects(Loss):
         pixels = np.zeros((2, y_hat.size), np.float32)
         pixels[:, objects.firsts] = np.ones(len(wrong)), wrong
         return pixels.reshape(2, *y_hat.shape)
+
+
+@dataclass(frozen=True)
+class ObjectWords(LossWords):
+    """The words for a loss of objects."""
+
+    loss: Objects
+    caveat = "Nothing is promised about objects of the reference that the network lacks."
+
+    @property
+    def texts(self) -> Texts:
+        """The templates for what is counted."""
+        return OBJECT_TEXTS[self.loss.over]
+
+    @property
+    def symbols(self) -> dict[str, str]:
+        """What stands for the parts of the loss in templates."""
+        wrong = f"no object of the reference meets it with an IoU of {self.loss.iou:g} or more"
+        return super().symbols | {"wrong": wrong, "where": ""}
+
+    def in_sentences(self, card: "CalibrationCard") -> dict[str, str]:
+        """Return what stands for the parts of the loss, the promise and its images in sentences."""
+        words = super().in_sentences(card)
+        are = "is" if words["threshold"].startswith("a ") else "are"
+        return words | {"are": are, "if_wrong": f"(IoU below {self.loss.iou:g})"}
+
+    def limit(self, threshold: float, values: Values | None) -> str:
+        """Return the threshold in words."""
+        return "a tenth" if threshold == 0.1 else super().limit(threshold, values)
 
 
 def labels_of(batch: Layered, layer: str = "labels") -> "Images":

@@ -16,6 +16,7 @@ from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.masks.families import family
 from conformask.records.evaluation import Evaluation
+from conformask.records.loss import is_same
 from conformask.records.record import read_arrays, read_json
 from conformask.scores.network_scorer import NetworkScorer, head, load_scorer
 from conformask.scores.networks import UNet, levels_for
@@ -125,7 +126,7 @@ def scorer_with_selection(row: Row, method: str, selection: Triplets) -> Network
     """Return the scorer, with a selection record for this row's distance and the method's family."""
     scorer, name, row_loss = trained_scorer(row, method), family_name(row, method), loss(row.distance)
     record = scorer.selection
-    if record is not None and record.of.is_same(row_loss) and name in record.curves:
+    if record is not None and is_same(record.of, row_loss) and name in record.curves:
         return scorer
     families = [family(name, row.distance.exponent or 1.0)]
     count = points(row.row, row.preset)

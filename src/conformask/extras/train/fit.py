@@ -104,7 +104,7 @@ def fit_scorer(
     used.extent.refuse("training")
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
-    used = used.in_regions(selection.has_regions and used.takes_regions)
+    used = used.in_regions(selection.has_regions and used.traits.takes_regions)
     for part in (train, selection) if used.traits.truth.subtracts_noise else ():
         part.reference.refuse_unknown_noise()
     used = fitted_loss(used, selection, selection.reference)

@@ -18,7 +18,8 @@ from conformask.extras.train.training import CachedReader, Objective, TensorBatc
 from conformask.images.layers import batched
 from conformask.images.scan import DatasetSummary
 from conformask.images.triplets import Triplets
-from conformask.losses.base import Loss, code_of
+from conformask.losses.base import Loss
+from conformask.losses.masked_distance import code_of
 from conformask.records.numbers import rounded_share
 from conformask.records.reading import Size
 from conformask.scores.benchmark import ScoreBenchmark

@@ -157,7 +157,7 @@ def plot(evaluation: Evaluation, ax: Any = None) -> Any:
     low, high = evaluation.mask_size_interval
     ends, measured = [[size - low], [high - size]], f"{evaluation.n_test} test images, 95 % interval"
     ax.errorbar(threshold, size, ends, color="C1", fmt="o", capsize=4, label=measured)
-    ax.set(xlabel=f"threshold on {evaluation.card.loss.label}", ylabel="hidden share", ylim=(0, None))
+    ax.set(xlabel=f"threshold on {evaluation.card.loss.words.label}", ylabel="hidden share", ylim=(0, None))
     ax.set_title(evaluation.kept_text)
     ax.legend()
     return ax
@@ -170,7 +170,9 @@ def _measure(masker: Masker, judged: Judged, batch: Batch) -> list[tuple[tuple[s
     sizes = [f"hidden {rounded_share(size)}" for size in mask_size(judged.mask, counted).tolist()]
     if judged.loss is None or judged.within is None:
         return [((size,), None) for size in sizes]
-    masked = [f"{card.loss.label} masked {loss:.4g} of at most {card.threshold:.4g}" for loss in judged.loss]
+    masked = [
+        f"{card.loss.words.label} masked {loss:.4g} of at most {card.threshold:.4g}" for loss in judged.loss
+    ]
     losses = unmasked_loss(masker.loss, batch).detach().cpu().numpy()
     facts = zip(sizes, masked, (f"unmasked {loss:.4g}" for loss in losses), strict=True)
     return list(zip(facts, judged.within.tolist(), strict=True))

@@ -190,9 +190,9 @@ def facts(evaluation: Evaluation) -> Iterator[Fact]:
         ("with the paper's best", "of mask size and that of the paper's optimisation"),
     )
     confidence = "on the mean" if promise.confidence is None else percent(promise.confidence)
-    yield Fact("Loss, threshold", f"{loss.label}, {card.threshold:.6g}")
+    yield Fact("Loss, threshold", f"{loss.words.label}, {card.threshold:.6g}")
     yield Fact("Formula of the promise", card.formula)
-    yield Fact("Formula of the loss", loss.formula)
+    yield Fact("Formula of the loss", loss.words.formula)
     yield Fact("Guarantee, confidence", f"{promise.guarantee}, {confidence}")
     yield Fact("Scorer, masks", f"{evaluation.scorer}, {card.masks}")
     yield Fact("Calibration and test images", f"{card.n_calibration:,} and {evaluation.n_test:,}")
@@ -304,7 +304,7 @@ def key_numbers(evaluation: Evaluation) -> list[KeyNumber]:
     card, confidence = evaluation.card, promised_share(evaluation.card.promise)
     low, high = map(rounded_share, evaluation.mask_size_interval)
     note = f"promised {percent(confidence)}" if confidence else "share within the threshold"
-    hardest, limit = hardest_tenth(evaluation), card.loss.limit(card.threshold, card.values)
+    hardest, limit = hardest_tenth(evaluation), card.loss.words.limit(card.threshold, card.values)
     note += "" if hardest is None else f"; hardest tenth {share(hardest)}"
     if evaluation.worst is not None:
         note += f"; {evaluation.worst.category} {share(evaluation.worst.coverage)}"
@@ -315,7 +315,7 @@ def key_numbers(evaluation: Evaluation) -> list[KeyNumber]:
         ("Hidden", rounded_share(evaluation.mask_size), interval),
         _best_possible(evaluation),
         ("Test images", f"{evaluation.n_test:,}", after),
-        ("Threshold", f"{card.threshold:.4g}", f"{limit}; on {card.loss.label}"),
+        ("Threshold", f"{card.threshold:.4g}", f"{limit}; on {card.loss.words.label}"),
         ("Scorer", evaluation.scorer, f"{card.family_name} · {card.promise.guarantee}"),
     ]
 

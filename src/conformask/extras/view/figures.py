@@ -44,7 +44,7 @@ def distances(evaluation: Evaluation) -> str | None:
     ]
     marks = [
         svg.key(keys),
-        svg.axes(plot, f"{evaluation.card.loss.label}, of an image", "images", (svg.plain, svg.whole)),
+        svg.axes(plot, f"{evaluation.card.loss.words.label}, of an image", "images", (svg.plain, svg.whole)),
         _bars(plot, edges, unmasked_counts, "unmasked", svg.BEHIND),
         _bars(plot, edges, within_counts, "masked", svg.OURS),
         _bars(plot, edges, beyond_counts, "masked", svg.LIMIT),

@@ -191,7 +191,7 @@ def methods_text(evaluation: Evaluation) -> str:
         f"from the input and the output of the network by the scorer {evaluation.scorer}.",
         f"Masks were calibrated on {plural(card.n_calibration, 'image')}, separate from the training images, "
         f"with the guarantee {card.promise.guarantee} [{proofs}]. {card.sentence} As a formula: "
-        f"{card.formula}; the loss is {card.loss.label}{operands}.",
+        f"{card.formula}; the loss is {card.loss.words.label}{operands}.",
         *([EXPLORATORY_TEXT] if card.exploratory else []),
         _measurement_sentence(evaluation),
         f"Masks hid {share(evaluation.mask_size)} of {whole} on average (bootstrap, "
@@ -328,7 +328,7 @@ def render(
         verdict=facts.verdict(evaluation),
         caveats=[*facts.caveats(evaluation), *caveats],
         meaning=meaning_of(card),
-        loss=card.loss.label,
+        loss=card.loss.words.label,
         sample=evaluation.units_text,
         gauge=Markup(gauge) if gauge else None,
         tiles=facts.key_numbers(evaluation),

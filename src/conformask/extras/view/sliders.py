@@ -133,7 +133,7 @@ def recalibrated_at(
         threshold = card.threshold if setting.threshold is None else setting.threshold
         state = SliderState(
             threshold=threshold,
-            threshold_text=card.loss.limit(threshold, card.values),
+            threshold_text=card.loss.words.limit(threshold, card.values),
             confidence=card.promise.confidence if setting.confidence is None else setting.confidence,
             status=PromiseStatus("impossible", "No promise here", f"{error}. Everything is masked."),
         )
@@ -146,10 +146,10 @@ def _promised(masker: Masker, doubt: PromiseStatus | None) -> SliderState:
     state = SliderState(
         threshold=card.threshold,
         confidence=card.promise.confidence,
-        threshold_text=card.loss.limit(card.threshold, card.values),
+        threshold_text=card.loss.words.limit(card.threshold, card.values),
         status=doubt or promise_status(card),
         formula=card.formula,
-        loss=card.loss.formula,
+        loss=card.loss.words.formula,
         score=None if comparison is None else comparison_text(comparison),
         useless=None if comparison is None else useless_text(comparison),
     )
