@@ -660,6 +660,6 @@ def test_the_measured_loss_is_that_of_the_formula(text, regional, grey):
 
 
 def test_distances_between_masked_images_say_so():
-    assert cm.MaskedDistance("ssim").formula == (
+    assert cm.MaskedDistance("ssim").words.formula == (
         "1 − SSIM of m y and m ŷ, the masked truth and the masked output"
     )

@@ -193,7 +193,7 @@ def _text(key: str, value: Any, part: Mapping[str, Json]) -> str:
     if key in ("mask_size", "mask_size_oracle"):
         return rounded_share(value)
     if key == "loss":
-        return f"{value.name}: {value.formula}"
+        return f"{value.name}: {value.words.formula}"
     if key == "family":
         return str(value["name"]) + ("" if value["name"] == "binary" else ": values between 0 and 1")
     if key == "promise":  # the terms that are set: marginal, confidence 0.9, unit group

@@ -33,7 +33,7 @@ MINUS = "1 − "
 """Beginning of the labels of distances that are 1 minus a similarity."""
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True)
 class CustomLoss(Loss):
     """Wraps a callable (mask, y, y_hat, region) -> (N,) that is 0 for the closed mask.
 
@@ -49,25 +49,15 @@ class CustomLoss(Loss):
     """
 
     function: Function
-    declared: Traits
-    """What the user has declared of the callable."""
-    regional: bool
-
-    def __init__(
-        self,
-        function: Function,
-        monotone: bool = False,
-        upper_bound: float | None = None,
-        regional: bool = False,
-    ) -> None:
-        declared = Traits(monotone=monotone, upper_bound=upper_bound, suits_mask_network=True)
-        for name, value in {"function": function, "declared": declared, "regional": regional}.items():
-            object.__setattr__(self, name, value)
+    monotone: bool = False
+    upper_bound: float | None = None
+    regional: bool = False
+    common = Traits(suits_mask_network=True)
 
     @property
     def traits(self) -> Traits:
         """The traits of the loss, which the user has declared."""
-        return replace(self.declared, masks_images=True)
+        return replace(super().traits, monotone=self.monotone, upper_bound=self.upper_bound)
 
     @property
     def extent(self) -> Extent:
@@ -76,7 +66,7 @@ class CustomLoss(Loss):
 
     def in_regions(self, regions: bool) -> "Loss":
         """Return the loss over the region of each image, or over whole images."""
-        return CustomLoss(self.function, self.declared.monotone, self.declared.upper_bound, regions)
+        return replace(self, regional=regions)
 
     @property
     def of(self) -> str:
@@ -98,7 +88,7 @@ class CustomLoss(Loss):
 
         with full_precision(mask):
             value = self.function(mask, y, y_hat, region)
-        return one_per_image(value, len(mask), f"loss {self.name!r}", self.declared.upper_bound)
+        return one_per_image(value, len(mask), f"loss {self.name!r}", self.upper_bound)
 
 
 @dataclass(frozen=True, init=False)

@@ -20,7 +20,7 @@ from conformask.records.truth import TRUTH, Truth
 if TYPE_CHECKING:
     pass
 
-PARTS = ("loss", "function", "declared")
+PARTS = ("loss", "function", "monotone", "upper_bound")
 """Fields of an error map, a distance or a function, and what is declared of it: records have its name."""
 BINARY: Mapping[str, Json] = {"name": "binary", "bounds": "total"}
 """Settings of the family of masks of most losses."""

@@ -319,7 +319,7 @@ def test_windows_too_small_for_the_central_limit_theorem_are_refused():
 def test_its_terms_give_it_back_and_say_what_is_computed():
     loss = cm.CleanLocal("l2", 29, "clt", 0.01, 1.05, regional=True)
     assert stored_loss(read_loss(loss.to_json(), Path())) == loss
-    assert "k = 2^d grids of pixels 2 apart" in cm.CleanLocal("l2", 15, "exact", reach=2.0).formula
+    assert "k = 2^d grids of pixels 2 apart" in cm.CleanLocal("l2", 15, "exact", reach=2.0).words.formula
     assert loss.name == "clean_local(l2, 29 px, clt) in the region"
     assert "p_j the mean of e − v over the N pixels of the 29 x 29 pixels" in loss.words.formula
     assert "1.05^d at most, summed over a pixel and those around" in loss.words.caveat
