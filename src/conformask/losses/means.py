@@ -106,7 +106,8 @@ class WrongPixelLoss(MapLoss):
 
     def __init__(self, loss: AnyMap, tolerance: float | str, *, regional: bool = False) -> None:
         super().__init__(loss, regional=regional)
-        object.__setattr__(self, "tolerance", checked_tolerance(tolerance, Mean(loss)))
+        of_map = Mean(loss)  # traits of self need the tolerance
+        object.__setattr__(self, "tolerance", checked_tolerance(tolerance, of_map))
 
     def wrong(self, errors: "Images") -> "Images":
         """Return 1 where the error is above the tolerance, else 0; float32."""

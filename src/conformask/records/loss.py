@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from conformask.errors import MismatchError
 from conformask.extensions import OVER, Extensions
@@ -16,9 +16,6 @@ from conformask.records.names import DISTANCES
 from conformask.records.reading import PhysicalWindow
 from conformask.records.record import Json, from_dict, to_jsonable
 from conformask.records.truth import TRUTH, Truth
-
-if TYPE_CHECKING:
-    pass
 
 PARTS = ("loss", "function", "monotone", "upper_bound")
 """Fields of an error map, a distance or a function, and what is declared of it: records have its name."""
